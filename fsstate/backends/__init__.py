@@ -1,0 +1,1 @@
+"""Where records live: files, or memory with the same behaviour."""

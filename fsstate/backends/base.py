@@ -1,0 +1,233 @@
+"""What a place that keeps records must do: the `Backend` protocol and the few types it speaks in.
+
+Two kinds of record exist. A *document* is replaced as a whole; a *log* grows at its end and is trimmed at its start.
+A backend deals in bytes: what they mean is the business of the floors above.
+
+Every backend guarantees:
+
+1. A write that returned is durable, as far as its options say so.
+2. One writer per record at a time, across tasks, threads and processes. Readers never wait.
+3. A document is read whole, as the old or the new version. A log is read as a prefix of what was appended.
+4. A log's seq starts at 1, grows strictly, and is never given out twice, not even after a trim of everything.
+5. A failed operation raises and leaves the record as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+
+__all__ = [
+    "JSON",
+    "LOG",
+    "MARKDOWN",
+    "TRIM_MARKER",
+    "Appended",
+    "Backend",
+    "BadLine",
+    "Blob",
+    "Change",
+    "Compose",
+    "Held",
+    "LogLine",
+    "Outcome",
+    "Ref",
+    "Suffix",
+    "Unknown",
+]
+
+Suffix: TypeAlias = Literal[".json", ".md", ".jsonl"]
+
+JSON: Final[Suffix] = ".json"
+MARKDOWN: Final[Suffix] = ".md"
+LOG: Final[Suffix] = ".jsonl"
+
+# On disk: do not rename. An entry that stands for the entries that a trim removed, so that their seqs are not reused.
+TRIM_MARKER: Final = b'"fsstate":"trimmed"'
+
+
+class Ref(NamedTuple):
+    """The address of a record: `teams/red/agents`, `planner`, `.json`. Its parts were checked by the caller."""
+
+    category: str
+    name: str
+    suffix: Suffix
+
+    def __str__(self) -> str:
+        return f"{self.category}/{self.name}{self.suffix}"
+
+
+class Blob:
+    """A document as it stood at one moment."""
+
+    __slots__ = ("_revision", "data", "lossless")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._revision: str | None = None
+        # Set by the decoder once it knows that parsing these bytes loses nothing; spares the check on the next load.
+        self.lossless = False
+
+    @property
+    def revision(self) -> str:
+        """The content's hash: 40 hex digits, the same that `git hash-object` prints for the file."""
+        if self._revision is None:
+            digest = hashlib.sha1(b"blob %d\0" % len(self.data), usedforsecurity=False)
+            digest.update(self.data)
+            self._revision = digest.hexdigest()
+        return self._revision
+
+
+class Unknown:
+    """The answer of `peek` when only a read can tell."""
+
+
+class LogLine(NamedTuple):
+    """One entry of a log: its seq, and the whole JSON object as it stands in the line, seq included."""
+
+    seq: int
+    data: bytes
+
+
+class BadLine(NamedTuple):
+    """A line that is no entry. `offset` counts bytes from 0, `line` from 1 (None when reading began further on)."""
+
+    data: bytes
+    reason: str
+    offset: int
+    line: int | None
+    column: int | None
+
+
+class Held(Protocol):
+    """A record lock in the caller's hands. Not bound to the thread that took it."""
+
+    ref: Ref
+
+    def bind_to_thread(self) -> None:
+        """Let this thread fail at once, instead of waiting for itself, when it asks for the same lock again."""
+        ...
+
+    def release(self) -> None:
+        """Give the lock back. A second call does nothing."""
+        ...
+
+
+# Given what a document holds now (None: absent), says what it shall hold (None: absent). Called under the record's
+# lock, and again on the fresh content when the file changed behind the lock. What it raises ends the operation.
+Change: TypeAlias = Callable[[Blob | None], bytes | None]
+
+# Given a log's last entry (None: no entry yet), says what to append: JSON objects without seq. Called under the
+# log's lock, possibly with other callers' appends in the same breath.
+Compose: TypeAlias = Callable[[LogLine | None], Sequence[bytes]]
+
+# What became of one of many changes: the document as it stands now (None: absent), or why it was not changed.
+Outcome: TypeAlias = Blob | Exception | None
+
+
+# What became of one of many appends: the seqs given out, or why nothing was appended.
+Appended: TypeAlias = range | Exception
+
+
+class Backend(Protocol):
+    """A place that keeps documents and logs. All methods are safe to call from any thread.
+
+    `owner`, where it is accepted, is the document that the record belongs to: the write is refused with NotFoundError
+    when the owner does not exist, and the owner's `delete_with` waits for the write or comes wholly before it.
+    """
+
+    def read(self, ref: Ref) -> Blob | None:
+        """The document, or None when absent."""
+        ...
+
+    def peek(self, ref: Ref) -> Blob | Unknown | None:
+        """The document if that is known without any wait (an unchanged file that was read before); else Unknown."""
+        ...
+
+    def change(self, ref: Ref, change: Change, *, held: Held | None = None, owner: Ref | None = None) -> Blob | None:
+        """Read, change and write one document under its lock (or under `held`). Returns what it holds afterwards.
+
+        Nothing is written when `change` returns the bytes that are there.
+        """
+        ...
+
+    def change_many(self, changes: Sequence[tuple[Ref, Change]]) -> list[Outcome]:
+        """`change` for each, sharing the flushes. Each document is as durable as with `change`; they are no unit."""
+        ...
+
+    def names(self, category: str, suffix: Suffix) -> list[str]:
+        """The names of a category's records of one kind, sorted. Names that fsstate would refuse are left out."""
+        ...
+
+    def categories(self, below: str = "") -> list[str]:
+        """The names of the categories directly below `below` (the top level when empty), sorted."""
+        ...
+
+    def lock(self, ref: Ref, *, timeout: float | None = None) -> Held:
+        """Take a document's lock. Raises LockTimeoutError after `timeout` seconds (None: the options' default)."""
+        ...
+
+    def is_locked(self, ref: Ref) -> bool:
+        """Whether anybody holds the lock of a document, or writes a log under `lock_log` now."""
+        ...
+
+    def append(self, ref: Ref, compose: Compose, *, owner: Ref | None = None) -> range:
+        """Append what `compose` says. Returns the seqs given out. Concurrent appends share their flushes."""
+        ...
+
+    def append_many(self, ref: Ref, composes: Sequence[Compose], *, owner: Ref | None = None) -> list[Appended]:
+        """`append` for each in order with one flush. One that raises does not stop the others."""
+        ...
+
+    def entries(self, ref: Ref, *, after: int = 0) -> Iterator[LogLine | BadLine]:
+        """The entries with a seq greater than `after`, in file order, without reading what lies before them."""
+        ...
+
+    def entries_backwards(self, ref: Ref) -> Iterator[LogLine | BadLine]:
+        """The entries from the last to the first, reading only as far as the caller iterates."""
+        ...
+
+    def log_stamp(self, ref: Ref) -> tuple[int, ...] | None:
+        """A value that changes whenever the log does; None when it does not exist. Costs no read."""
+        ...
+
+    def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
+        """Remove the entries with a seq lower than `before`. Returns how many went. Reclaims the space."""
+        ...
+
+    def delete_log(self, ref: Ref) -> bool:
+        """Delete a log. Returns whether it existed."""
+        ...
+
+    def claim_log(self, ref: Ref, *, owner: Ref | None = None) -> AbstractContextManager[None]:
+        """Mark a log as being written by the caller until the block ends or its process dies; see `is_claimed`."""
+        ...
+
+    def is_claimed(self, ref: Ref) -> bool:
+        """Whether a living writer, in any process, has claimed the log."""
+        ...
+
+    def delete_with(
+        self, ref: Ref, belongings: str, confirm: Callable[[], bool], *, timeout: float | None = None
+    ) -> bool:
+        """Delete a document and the category of what belongs to it, as one: the document's end is the commit point.
+
+        `confirm` is asked while nobody else can write to either; nothing happens unless it says True.
+        Raises LockTimeoutError when the document is locked or one of the logs is claimed for longer than `timeout`.
+        Returns whether the document was deleted.
+        """
+        ...
+
+    def discard(self, category: str) -> bool:
+        """Remove a category with all that is in it. Returns whether it existed."""
+        ...
+
+    def location(self, ref: Ref) -> str:
+        """Where a person finds the record."""
+        ...
+
+    def close(self) -> None:
+        """Give back all resources. Waits for nobody; later calls raise StoreClosedError."""
+        ...

@@ -1,0 +1,293 @@
+"""Document files: read whole, replaced in one step, checked against changes made behind the lock.
+
+A person with an editor, `git checkout` and rsync take no lock. So a write looks at the file once more just before the rename,
+and when it is no longer the one that was read, the change is computed again from the fresh content.
+
+Whether a file is still the same is told from its inode, size, mtime and ctime together. A file touched within the clock's
+last tick may change again without showing it, so such a signature is not trusted ("racily clean" in git's words).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from fsstate.backends.base import Blob, Change, Outcome, Ref, Unknown
+from fsstate.backends.files.staging import Staged, Staging
+from fsstate.backends.files.tree import Directory, Tree, open_regular
+from fsstate.errors import OutcomeUnknownError, StorageError, UnsafePathError
+from fsstate.options import StoreOptions
+
+__all__ = ["Documents", "Signature"]
+
+# Nanoseconds; file systems stamp with the kernel's tick, 10 ms at the slowest.
+_TICK: Final = 20_000_000
+_FIRST_READ: Final = 16 * 1024
+_KEPT: Final = 1024
+_KEPT_SIZE: Final = 64 * 1024
+_FLUSHERS: Final = 4
+
+
+class Signature(NamedTuple):
+    """What changes when a file does."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Signature:
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def is_settled(self, now_ns: int) -> bool:
+        """Whether any later change would show: it was taken at `now_ns`, well after the file's last change."""
+        return max(self.mtime_ns, self.ctime_ns) + _TICK < now_ns
+
+
+class _Found(NamedTuple):
+    blob: Blob
+    status: os.stat_result
+
+
+class _Pending(NamedTuple):
+    """A new content on its way: staged (None: the file is to go), and what it will replace."""
+
+    place: int
+    ref: Ref
+    data: bytes | None
+    found: _Found | None
+    directory: Directory
+    staged: Staged | None
+
+
+class ChangedMeanwhileError(Exception):
+    """The file is no longer the one that was read. Never leaves this floor."""
+
+
+class Documents:
+    """The document files below a root. Safe to share between threads; the caller holds the locks."""
+
+    def __init__(self, tree: Tree, staging: Staging, options: StoreOptions) -> None:
+        self._tree = tree
+        self._staging = staging
+        self._flush = options.durability == "full"
+        self._mutex = threading.Lock()
+        self._kept: OrderedDict[Ref, tuple[Signature, Blob]] = OrderedDict()
+
+    def after_fork(self) -> None:
+        """Replace what another thread may have held at the fork."""
+        self._mutex = threading.Lock()
+
+    # -- reading
+
+    def peek(self, ref: Ref) -> Blob | Unknown | None:
+        """The document when the file is the one that was read last, told by one stat; None when absent."""
+        kept = self._kept.get(ref)
+        if kept is None:
+            return Unknown()
+        try:
+            status = os.stat(self._tree.path(str(ref)), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            return Unknown()
+        return kept[1] if Signature.of(status) == kept[0] else Unknown()
+
+    def read(self, ref: Ref) -> Blob | None:
+        """The document, or None when absent."""
+        known = self.peek(ref)
+        if not isinstance(known, Unknown):
+            return known
+        now_ns = time.time_ns()
+        found = self._load(ref, self._tree.find(ref.category))
+        if found is None:
+            return None
+        self._keep(ref, found, now_ns)
+        return found.blob
+
+    def exists(self, ref: Ref) -> bool:
+        """Whether there is a file in the document's place. Raises StorageError when that cannot be told."""
+        path = self._tree.path(str(ref))
+        try:
+            os.stat(path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StorageError.of("look for", path, error) from error
+        return True
+
+    def _load(self, ref: Ref, directory: Directory | None) -> _Found | None:
+        if directory is None:
+            return None
+        fd = open_regular(directory, ref.name + ref.suffix, os.O_RDONLY)
+        if fd is None:
+            return None
+        try:
+            # Before the read: a change in between must make the two differ, not hide.
+            status = os.fstat(fd)
+            data = os.read(fd, _FIRST_READ)
+            while len(data) >= _FIRST_READ and (more := os.read(fd, max(_FIRST_READ, len(data)))):
+                data += more
+            return _Found(Blob(data), status)
+        except OSError as error:
+            raise StorageError.of("read", self._tree.path(str(ref)), error) from error
+        finally:
+            os.close(fd)
+
+    def _keep(self, ref: Ref, found: _Found, now_ns: int) -> None:
+        signature = Signature.of(found.status)
+        if not signature.is_settled(now_ns) or signature.size > _KEPT_SIZE:
+            return
+        with self._mutex:
+            self._kept[ref] = (signature, found.blob)
+            self._kept.move_to_end(ref)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+
+    # -- writing
+
+    def change(self, ref: Ref, change: Change) -> Blob | None:
+        """Read, change and replace one document. Requires: its lock is held."""
+        while True:
+            found = self._load(ref, self._tree.find(ref.category))
+            data = change(found.blob if found else None)
+            if (found.blob.data if found else None) == data:
+                return found.blob if found else None
+            pending = self._stage(0, ref, data, found)
+            try:
+                with pending.staged or contextlib.nullcontext():
+                    self._flush_staged(pending)
+                    self._put_in_place(pending)
+            except ChangedMeanwhileError:
+                continue
+            self._make_name_last(pending.directory, self._tree.path(str(ref)))
+            return Blob(data) if data is not None else None
+
+    def change_many(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome]) -> None:
+        """The same for several, flushed together; what becomes of each goes to `outcomes`. Requires: their locks are held."""
+        pending: list[_Pending] = []
+        try:
+            for index, ref, change in changes:
+                try:
+                    found = self._load(ref, self._tree.find(ref.category))
+                    data = change(found.blob if found else None)
+                    outcomes[index] = found.blob if found else None
+                    if (found.blob.data if found else None) != data:
+                        pending.append(self._stage(index, ref, data, found, write_back=True))
+                except Exception as error:  # noqa: BLE001 - belongs to this document alone
+                    outcomes[index] = error
+            self._finish_many(pending, dict((index, change) for index, _, change in changes), outcomes)
+        finally:
+            for one in pending:
+                if one.staged is not None:
+                    one.staged.__exit__()
+
+    def _finish_many(self, pending: list[_Pending], changes: dict[int, Change], outcomes: list[Outcome]) -> None:
+        touched: dict[Directory, list[_Pending]] = {}
+        for one, error in zip(pending, self._flush_many(pending), strict=True):
+            try:
+                if error is not None:
+                    raise error
+                self._put_in_place(one)
+                outcomes[one.place] = Blob(one.data) if one.data is not None else None
+                touched.setdefault(one.directory, []).append(one)
+            except ChangedMeanwhileError:
+                outcomes[one.place] = self._alone(one.ref, changes[one.place])
+            except Exception as failure:  # noqa: BLE001 - belongs to this document alone
+                outcomes[one.place] = failure
+        for directory, ones in touched.items():
+            try:
+                self._make_name_last(directory, directory.path)
+            except OutcomeUnknownError as unknown:
+                for one in ones:
+                    outcomes[one.place] = unknown
+
+    def _alone(self, ref: Ref, change: Change) -> Outcome:
+        try:
+            return self.change(ref, change)
+        except Exception as error:  # noqa: BLE001 - an outcome like the others
+            return error
+
+    def _flush_many(self, pending: list[_Pending]) -> list[Exception | None]:
+        def flush(one: _Pending) -> Exception | None:
+            try:
+                self._flush_staged(one)
+            except StorageError as error:
+                return error
+            return None
+
+        if not self._flush or len(pending) < 3:
+            return [flush(one) for one in pending]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_FLUSHERS) as pool:
+            return list(pool.map(flush, pending))
+
+    def _stage(
+        self, place: int, ref: Ref, data: bytes | None, found: _Found | None, *, write_back: bool = False
+    ) -> _Pending:
+        path = self._tree.path(str(ref))
+        try:
+            directory = self._tree.make(ref.category)
+            staged = None if data is None else self._staging.create(data, found.status if found else None)
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError.of("write", path, error) from error
+        if write_back and staged is not None and self._flush:
+            _start_write_back(staged.fd)
+        return _Pending(place, ref, data, found, directory, staged)
+
+    def _flush_staged(self, pending: _Pending) -> None:
+        if pending.staged is None:
+            return
+        try:
+            if self._flush:
+                os.fdatasync(pending.staged.fd)
+            pending.staged.close()
+        except OSError as error:
+            raise StorageError.of("flush", self._tree.path(str(pending.ref)), error) from error
+
+    def _put_in_place(self, pending: _Pending) -> None:
+        name = pending.ref.name + pending.ref.suffix
+        path = self._tree.path(str(pending.ref))
+        self._require_unchanged(pending, name)
+        try:
+            if pending.staged is None:
+                os.unlink(name, dir_fd=pending.directory.fd)
+            else:
+                pending.staged.move(pending.directory, name)
+        except FileNotFoundError as error:
+            # The directory, or the file that is to go, was removed behind our back.
+            raise ChangedMeanwhileError from error
+        except IsADirectoryError as error:
+            raise UnsafePathError.of("replace", path, error) from error
+        except OSError as error:
+            raise StorageError.of("write", path, error) from error
+
+    def _require_unchanged(self, pending: _Pending, name: str) -> None:
+        try:
+            status = os.stat(name, dir_fd=pending.directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            if pending.found is None:
+                return
+            raise ChangedMeanwhileError from None
+        if pending.found is None or Signature.of(status) != Signature.of(pending.found.status):
+            raise ChangedMeanwhileError
+
+    def _make_name_last(self, directory: Directory, path: str) -> None:
+        try:
+            self._tree.sync(directory)
+        except OSError as error:
+            raise OutcomeUnknownError.of("make sure of", path, error) from error
+
+
+def _start_write_back(fd: int) -> None:
+    # On Linux this advice begins writing dirty pages without waiting, so that the flushes that follow overlap.
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,252 @@
+"""Every error that fsstate raises on purpose, in one tree.
+
+    FsStateError
+    ├── InvalidNameError (ValueError)         a category or record name that cannot be a file name
+    ├── InvalidValueError (ValueError)        a value that cannot be stored, with its place in the document
+    ├── ValidationError (ValueError)          a document that does not fit its model
+    ├── NotFoundError (KeyError)              no such record
+    ├── AlreadyExistsError (ValueError)       a record that was to be created is there
+    ├── AmbiguousIdError (LookupError)        a prefix or label that fits several records
+    ├── InvalidTransitionError (ValueError)   a lifecycle step that its present state forbids
+    ├── ConflictError (RuntimeError)          the record changed meanwhile; carries all versions
+    ├── CorruptRecordError (ValueError)       a file or line that cannot be read, with line and column
+    ├── NewerFormatError (RuntimeError)       written by a newer fsstate
+    ├── StoreClosedError (RuntimeError)       the store was closed
+    ├── LockTimeoutError (TimeoutError)       somebody else kept the record's lock
+    ├── MissingExtraError (ImportError)       an optional dependency is not installed
+    └── StorageError (OSError)                the operating system refused; errno and filename are set
+        ├── UnsafePathError                   a symlink or something else that is not ours to touch
+        └── OutcomeUnknownError               written, but the disk did not confirm that it will last
+
+Each is also the builtin that people catch. All carry their data as attributes and survive pickling.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+__all__ = [
+    "AlreadyExistsError",
+    "AmbiguousIdError",
+    "ConflictError",
+    "CorruptRecordError",
+    "FsStateError",
+    "InvalidNameError",
+    "InvalidTransitionError",
+    "InvalidValueError",
+    "LockTimeoutError",
+    "MissingExtraError",
+    "NewerFormatError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "StorageError",
+    "StoreClosedError",
+    "UnsafePathError",
+    "ValidationError",
+]
+
+
+def _rebuild(cls: type[FsStateError], message: str, state: dict[str, Any]) -> FsStateError:
+    error = cls.__new__(cls, message)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+class FsStateError(Exception):
+    """The base of all errors of fsstate."""
+
+    message: str
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        # KeyError would print the repr and OSError the errno.
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__)
+
+
+class InvalidNameError(FsStateError, ValueError):
+    """A category or record name that cannot be a file name everywhere.
+
+    `name` is what was given, `reason` what is wrong with it.
+    """
+
+    def __init__(self, name: object, reason: str) -> None:
+        super().__init__(f"{name!r} cannot be a name: {reason}; fsstate.quote_name() makes any string safe")
+        self.name = name
+        self.reason = reason
+
+
+class InvalidValueError(FsStateError, ValueError):
+    """A value that cannot be stored without loss. `at` is its place, such as `$.items[3].price`."""
+
+    def __init__(self, reason: str, *, at: str = "$") -> None:
+        super().__init__(f"cannot store the value at {at}: {reason}")
+        self.at = at
+        self.reason = reason
+
+
+class ValidationError(FsStateError, ValueError):
+    """A document that does not fit its model. `where` names the record, `reason` the field and what was expected."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class NotFoundError(FsStateError, KeyError):
+    """No such record. `where` is the path that was looked for."""
+
+    def __init__(self, where: str, message: str | None = None) -> None:
+        super().__init__(message or f"{where} does not exist")
+        self.where = where
+
+
+class AlreadyExistsError(FsStateError, ValueError):
+    """A record that was to be created is there already. `where` is its path."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where} exists already")
+        self.where = where
+
+
+class AmbiguousIdError(FsStateError, LookupError):
+    """A prefix or label that fits several records. `matches` lists their ids."""
+
+    def __init__(self, needle: str, matches: list[str]) -> None:
+        shown = ", ".join(matches[:5]) + (", …" if len(matches) > 5 else "")
+        super().__init__(f"{needle!r} fits {len(matches)} records: {shown}; give more characters")
+        self.needle = needle
+        self.matches = matches
+
+
+class InvalidTransitionError(FsStateError, ValueError):
+    """A lifecycle step that the record's present `status` forbids. `wanted` is the status asked for."""
+
+    def __init__(self, where: str, status: str, wanted: str, allowed: list[str]) -> None:
+        steps = ", ".join(allowed) if allowed else "nothing: this is final"
+        super().__init__(f"{where} is {status!r} and cannot become {wanted!r}; from here it may become {steps}")
+        self.where = where
+        self.status = status
+        self.wanted = wanted
+        self.allowed = allowed
+
+
+class ConflictError(FsStateError, RuntimeError):
+    """The record changed since it was read, and the two changes meet.
+
+    `base` is what was read, `mine` what was to be saved, `theirs` what the file holds now (None: deleted);
+    `revision` is the revision of `theirs`, `fields` the places where the changes meet. Nothing was written.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        base: Any = None,
+        mine: Any = None,
+        theirs: Any = None,
+        revision: str | None = None,
+        fields: tuple[str, ...] = (),
+    ) -> None:
+        at = f" in {', '.join(fields)}" if fields else ""
+        super().__init__(f"{where} was changed by somebody else since it was read{at}; read it again and repeat")
+        self.where = where
+        self.base = base
+        self.mine = mine
+        self.theirs = theirs
+        self.revision = revision
+        self.fields = fields
+
+
+class CorruptRecordError(FsStateError, ValueError):
+    """A file, or one line of a log, that cannot be read. The file is left as it is.
+
+    `path` names it; `line` and `column` count from 1, `offset` counts bytes from 0; each is None where unknown.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        reason: str,
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        offset: int | None = None,
+    ) -> None:
+        if line is not None:
+            place = f", line {line}" + (f", column {column}" if column is not None else "")
+        else:
+            place = f", byte {offset}" if offset is not None else ""
+        super().__init__(f"{path}{place}: {reason}")
+        self.path = path
+        self.reason = reason
+        self.line = line
+        self.column = column
+        self.offset = offset
+
+
+class NewerFormatError(FsStateError, RuntimeError):
+    """Written by a newer fsstate; nothing was touched. `found` and `known` are format numbers."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(f"{path} has format {found}, and this fsstate knows formats up to {known}: upgrade fsstate")
+        self.path = path
+        self.found = found
+        self.known = known
+
+
+class StoreClosedError(FsStateError, RuntimeError):
+    """The store was closed."""
+
+
+class LockTimeoutError(FsStateError, TimeoutError):
+    """The lock of `where` was not free within `timeout` seconds."""
+
+    def __init__(self, where: str, timeout: float, hint: str = "somebody else is changing it") -> None:
+        super().__init__(f"{where} stayed locked for {timeout:g} s: {hint}")
+        self.where = where
+        self.timeout = timeout
+
+
+class MissingExtraError(FsStateError, ImportError):
+    """An optional dependency is not installed. `extra` names the extra that brings it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'fsstate[{extra}]'")
+        self.extra = extra
+
+
+class StorageError(FsStateError, OSError):
+    """The operating system refused; the record is as it was. `errno` and `filename` are set as for OSError."""
+
+    def __init__(self, action: str, path: str, code: int) -> None:
+        super().__init__(f"cannot {action} {path}: {os.strerror(code)}")
+        self.action = action
+        self.errno = code
+        self.strerror = os.strerror(code)
+        self.filename = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # errno and filename live in OSError's own slots, which __dict__ does not show.
+        return type(self), (self.action, self.filename, self.errno)
+
+    @classmethod
+    def of(cls, action: str, path: str, cause: OSError) -> StorageError:
+        """The same failure as `cause`, told with what was being done and to which record."""
+        return cls(action, path, cause.errno or 0)
+
+
+class UnsafePathError(StorageError):
+    """A symlink, or something else that is not a plain file or directory, stands in a record's place."""
+
+
+class OutcomeUnknownError(StorageError):
+    """The write is visible, but the disk refused to confirm it: it may or may not survive a power cut."""
