@@ -1,7 +1,7 @@
 """The files backend: records as plain files below one directory, as durable as a database keeps them.
 
 - `tree`: directories, reached without following symlinks, made to last
-- `locks`: one writer per record
+- `flocks`, `locks`: one writer per record
 - `staging`: new content before it has its name
 - `documents`: files replaced in one step
 - `logs`, `log_lines`: files that grow at their end

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -33,10 +33,11 @@ from fsstate.backends.base import (
 from fsstate.backends.files import log_lines
 from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.documents import Documents, Signature
-from fsstate.backends.files.locks import RecordLock, RecordLocks, try_flock
-from fsstate.backends.files.logs import LogFile, read_lines
+from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.locks import RecordLock, RecordLocks
+from fsstate.backends.files.logs import LogFile
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Tree, open_regular
+from fsstate.backends.files.tree import Tree, flush_data, open_regular, refusals
 from fsstate.errors import CorruptRecordError, FsStateError, NewerFormatError, StorageError, StoreClosedError
 from fsstate.options import StoreOptions
 
@@ -46,9 +47,9 @@ __all__ = ["FORMAT", "FileBackend"]
 FORMAT: Final = 1
 _MARKER: Final = Ref(".fsstate", "store", JSON)
 _IGNORE: Final = b"*\n!.gitignore\n!store.json\n"
-_KEPT_LOGS: Final = 128
-# Documents that are locked at once by change_many: each lock takes a descriptor.
-_TOGETHER: Final = 128
+_KEPT_LOGS: Final = 32
+# Documents that are changed at once by change_many: each takes two descriptors.
+_TOGETHER: Final = 64
 
 _backends: weakref.WeakSet[FileBackend] = weakref.WeakSet()
 
@@ -60,7 +61,7 @@ class FileBackend:
     """
 
     def __init__(self, root: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
-        self.root = os.path.abspath(os.fspath(root))
+        self.root: str = os.path.abspath(root)
         self.options = options or StoreOptions()
         self._closed = False
         self._tree = Tree(self.root, self.options)
@@ -70,8 +71,8 @@ class FileBackend:
         self._belongings = Belongings(self._tree, self._staging, self._documents, self.options)
         self._mutex = threading.Lock()
         self._logs: OrderedDict[Ref, LogFile] = OrderedDict()
+        # Not in the store's keeping: a claim must be found however many other logs are written meanwhile.
         self._claims: dict[Ref, LogFile] = {}
-        self._sound: dict[Ref, tuple[int, int]] = {}
         self._check_format()
         _backends.add(self)
         # At the latest when the interpreter ends, so that short programs leave no lock files behind.
@@ -92,21 +93,25 @@ class FileBackend:
 
     def change(self, ref: Ref, change: Change, *, held: Held | None = None, owner: Ref | None = None) -> Blob | None:
         self._require_open()
-        if held is not None:
-            return self._change_held(ref, change, held)
-        with self._locks.acquire(ref, self.options.lock_timeout):
-            if owner is None:
+        if owner is not None:
+            with self._owned(ref, held), self._belongings.hold(owner):
                 return self._documents.change(ref, change)
-            with self._belongings.hold(owner):
-                return self._documents.change(ref, change)
+        with self._owned(ref, held):
+            return self._documents.change(ref, change)
 
-    def _change_held(self, ref: Ref, change: Change, held: Held) -> Blob | None:
+    def _owned(self, ref: Ref, held: Held | None) -> AbstractContextManager[object]:
+        """The record's lock for the length of a block, or nothing when it is held already."""
+        if held is None:
+            lock = self._locks.acquire(ref, self.options.lock_timeout)
+            lock.bind_to_thread()
+            return lock
         if not isinstance(held, RecordLock) or held.ref != ref or not held.is_held:
             raise StorageError("write without its lock (released, or taken before a fork)", str(ref), errno.ENOLCK)
-        return self._documents.change(ref, change)
+        return contextlib.nullcontext()
 
-    def change_many(self, changes: Sequence[tuple[Ref, Change]]) -> list[Outcome]:
+    def change_many(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
         self._require_open()
+        wait = self.options.lock_timeout if timeout is None else timeout
         outcomes: list[Outcome] = [None] * len(changes)
         # In one order everywhere, so that two callers never wait for each other; one record never twice in a round.
         waiting = sorted((ref, index, change) for index, (ref, change) in enumerate(changes))
@@ -118,16 +123,16 @@ class FileBackend:
                     later.append((ref, index, change))
                 else:
                     together[ref] = (index, ref, change)
-            self._change_together(list(together.values()), outcomes)
+            self._change_together(list(together.values()), outcomes, wait)
             waiting = later
         return outcomes
 
-    def _change_together(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome]) -> None:
+    def _change_together(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome], wait: float) -> None:
         with contextlib.ExitStack() as stack:
             locked: list[tuple[int, Ref, Change]] = []
             for index, ref, change in changes:
                 try:
-                    stack.enter_context(self._locks.acquire(ref, self.options.lock_timeout))
+                    stack.enter_context(self._locks.acquire(ref, wait))
                 except FsStateError as error:
                     outcomes[index] = error
                 else:
@@ -139,24 +144,15 @@ class FileBackend:
         directory = self._tree.find(category)
         if directory is None:
             return []
-        return sorted(
-            entry.name[: -len(suffix)]
-            for entry in directory.entries()
-            if entry.name.endswith(suffix)
-            and names.is_name(entry.name[: -len(suffix)])
-            and entry.is_file(follow_symlinks=False)
-        )
+        found = (name.removesuffix(suffix) for name in directory.files() if name.endswith(suffix))
+        return sorted(filter(names.is_name, found))
 
     def categories(self, below: str = "") -> list[str]:
         self._require_open()
         directory = self._tree.find(below)
         if directory is None:
             return []
-        return sorted(
-            entry.name
-            for entry in directory.entries()
-            if names.is_name(entry.name) and entry.is_dir(follow_symlinks=False)
-        )
+        return sorted(filter(names.is_name, directory.folders()))
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> RecordLock:
         self._require_open()
@@ -179,17 +175,12 @@ class FileBackend:
         return self._log(ref).append(composes, owner)
 
     def entries(self, ref: Ref, *, after: int = 0) -> Iterator[LogLine | BadLine]:
-        with self._opened(ref) as (fd, size, sound):
-            yield from read_lines(fd, sound, after)
-            if sound < size:
-                reason = "zeros or less than a line, as a crash leaves them; the next append removes them"
-                yield BadLine(b"", reason, sound, None, None)
+        with self._opened(ref) as fd:
+            yield from log_lines.entries(fd, os.fstat(fd).st_size, after) if fd >= 0 else ()
 
     def entries_backwards(self, ref: Ref) -> Iterator[LogLine | BadLine]:
-        with self._opened(ref) as (fd, _, sound):
-            for _, parsed in log_lines.backwards(fd, sound):
-                if not isinstance(parsed, log_lines.Marker):
-                    yield parsed
+        with self._opened(ref) as fd:
+            yield from log_lines.entries_backwards(fd, os.fstat(fd).st_size) if fd >= 0 else ()
 
     def log_stamp(self, ref: Ref) -> tuple[int, ...] | None:
         self._require_open()
@@ -202,26 +193,15 @@ class FileBackend:
             raise StorageError.of("look at", path, error) from error
 
     def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
-        if self.log_stamp(ref) is None:
-            return 0
+        self._require_open()
         return self._log(ref).trim(before, owner)
 
     def delete_log(self, ref: Ref) -> bool:
         self._require_open()
-        directory = self._tree.find(ref.category)
-        if directory is None:
-            return False
-        try:
-            os.unlink(ref.name + ref.suffix, dir_fd=directory.fd)
-            self._tree.sync(directory)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise StorageError.of("delete", self._tree.path(str(ref)), error) from error
-        return True
+        return self._log(ref).delete()
 
     @contextlib.contextmanager
-    def _claiming(self, ref: Ref, owner: Ref | None) -> Iterator[None]:
+    def _claiming(self, ref: Ref, owner: Ref | None) -> Generator[None]:
         log = self._log(ref)
         with log.claim(owner):
             self._claims[ref] = log
@@ -239,13 +219,12 @@ class FileBackend:
         if ref in self._claims:
             return True
         directory = self._tree.find(ref.category)
-        fd = None if directory is None else open_regular(directory, ref.name + ref.suffix, os.O_RDONLY)
-        if fd is None:
+        file = None if directory is None else Lockable.open_file(directory, ref.name + ref.suffix, os.O_RDONLY)
+        if file is None:
             return False
-        try:
-            return not try_flock(fd, fcntl.LOCK_SH)
-        finally:
-            os.close(fd)
+        with refusals("look at the lock of", file.path), contextlib.closing(file):
+            # Shared, and more than once: others may be looking, or appending, for an instant.
+            return not file.lock(0, fcntl.LOCK_SH)
 
     def _log(self, ref: Ref) -> LogFile:
         with self._mutex:
@@ -259,28 +238,19 @@ class FileBackend:
             return log
 
     @contextlib.contextmanager
-    def _opened(self, ref: Ref) -> Iterator[tuple[int, int, int]]:
-        """A log to read: descriptor, size, and where its sound part ends. An absent one reads as empty."""
+    def _opened(self, ref: Ref) -> Generator[int]:
+        """The descriptor of a log to read; -1 when it does not exist."""
         self._require_open()
         directory = self._tree.find(ref.category)
         fd = None if directory is None else open_regular(directory, ref.name + ref.suffix, os.O_RDONLY)
         if fd is None:
-            yield -1, 0, 0
+            yield -1
             return
         try:
-            status = os.fstat(fd)
-            yield fd, status.st_size, self._sound_end(ref, fd, status)
+            with refusals("read", self._tree.path(str(ref))):
+                yield fd
         finally:
             os.close(fd)
-
-    def _sound_end(self, ref: Ref, fd: int, status: os.stat_result) -> int:
-        inode, checked = self._sound.get(ref, (0, 0))
-        known = checked if inode == status.st_ino and checked <= status.st_size else 0
-        sound = log_lines.sound_end(fd, status.st_size, known)
-        if len(self._sound) > _KEPT_LOGS:
-            self._sound.clear()
-        self._sound[ref] = (status.st_ino, sound)
-        return sound
 
     # -- both
 
@@ -289,7 +259,8 @@ class FileBackend:
     ) -> bool:
         self._require_open()
         wait = self.options.lock_timeout if timeout is None else timeout
-        with self._locks.acquire(ref, wait):
+        with self._locks.acquire(ref, wait) as lock:
+            lock.bind_to_thread()
             return self._belongings.delete(ref, belongings, confirm, wait)
 
     def discard(self, category: str) -> bool:
@@ -313,8 +284,6 @@ class FileBackend:
     def after_fork(self) -> None:
         """In a forked child: give up what is shared with the parent."""
         self._mutex = threading.Lock()
-        for log in (*self._logs.values(), *self._claims.values()):
-            log.abandon()
         self._logs, self._claims = OrderedDict(), {}
         self._locks.after_fork()
         self._staging.after_fork()
@@ -331,12 +300,13 @@ class FileBackend:
             return
         path = self._tree.path(str(_MARKER))
         try:
-            marker = orjson.loads(blob.data)
-            found = marker["format"]
+            found = orjson.loads(blob.data)["format"]
+            if type(found) is not int:
+                raise TypeError
         except (ValueError, KeyError, TypeError) as error:
             reason = f'expected {{"format": {FORMAT}}}; restore the file, or delete it when no newer fsstate wrote here'
             raise CorruptRecordError(path, reason) from error
-        if not isinstance(found, int) or found > FORMAT:
+        if found > FORMAT:
             raise NewerFormatError(path, found, FORMAT)
 
     def _mark(self) -> None:
@@ -348,7 +318,7 @@ class FileBackend:
                 continue
             with self._staging.create(data) as staged:
                 if self.options.durability == "full":
-                    os.fsync(staged.fd)
+                    flush_data(staged.fd)
                 staged.move(directory, name)
             self._tree.sync(directory)
 

@@ -1,31 +1,34 @@
 """What belongs to a document lives and dies with it.
 
-The belongings of `sessions/a.json` lie in the folder `sessions/a/`. Whoever creates something there holds that folder's lock
-(flock) shared; a deletion holds it alone, and the locks of all logs in it. So a write that was acknowledged is seen by the
-deletion's last look, and no write comes between that look and the end of the document, which is the commit point.
-What a crash leaves behind a deletion is a folder without its document: it belongs to nobody.
+The belongings of `sessions/a.json` lie in the folder `sessions/a/`. Whoever creates something there holds that
+folder's lock (flock) shared; a deletion holds it alone, and the locks of all logs in it. So a write that was
+acknowledged is seen by the deletion's last look, and no write comes between that look and the end of the document,
+which is the commit point. What a crash leaves behind a deletion is a folder without its document: it belongs to
+nobody.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Final
 
 from fsstate.backends.base import LOG, Ref
 from fsstate.backends.files.documents import Documents
-from fsstate.backends.files.locks import flock_within, identity_of, leads_to
+from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Directory, Tree, open_regular
-from fsstate.errors import LockTimeoutError, NotFoundError, StorageError
+from fsstate.backends.files.tree import Directory, Tree, refusals
+from fsstate.errors import LockTimeoutError, NotFoundError, OutcomeUnknownError, StorageError
 from fsstate.options import StoreOptions
 
 __all__ = ["Belongings"]
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_logger: Final = logging.getLogger("fsstate")
 
 
 class Belongings:
@@ -43,11 +46,17 @@ class Belongings:
             raise NotFoundError(self._tree.path(str(owner)))
 
     @contextlib.contextmanager
-    def hold(self, owner: Ref) -> Iterator[None]:
+    def hold(self, owner: Ref) -> Generator[None]:
         """The same, and keep it in existence until the block ends."""
         self.require(owner)
-        with self._locked_folder(_folder_of(owner), fcntl.LOCK_SH, self._options.lock_timeout):
-            self.require(owner)
+        with self._locked_folder(_folder_of(owner), fcntl.LOCK_SH, self._options.lock_timeout) as directory:
+            try:
+                self.require(owner)
+            except NotFoundError:
+                # Deleted while we waited: leave no folder of nobody behind. One that is not empty stays.
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory.path)
+                raise
             yield
 
     def delete(self, ref: Ref, folder: str, confirm: Callable[[], bool], timeout: float) -> bool:
@@ -58,6 +67,9 @@ class Belongings:
         with self._locked_folder(folder, fcntl.LOCK_EX, timeout) as directory, contextlib.ExitStack() as locks:
             self._lock_logs(directory, folder, (timeout, deadline), locks)
             if not confirm():
+                # It may have been made for its lock's sake only; one that is in use is not empty and stays.
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory.path)
                 return False
             self._documents.change(ref, lambda _: None)
         self.discard(folder)
@@ -69,52 +81,64 @@ class Belongings:
         parent = self._tree.find(above)
         if parent is None or self._tree.find(folder) is None:
             return False
+        path = self._tree.path(folder)
         try:
-            self._staging.take_away(parent, name)
+            with refusals("remove", path):
+                remove = self._staging.take_away(parent, name)
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        try:
             self._tree.sync(parent)
-        except FileNotFoundError:
-            return False
         except OSError as error:
-            raise StorageError.of("remove", self._tree.path(folder), error) from error
+            raise OutcomeUnknownError.of("make sure of the removal of", path, error) from error
+        try:
+            remove()
+        except OSError as error:
+            # It is out of sight and belongs to nobody: the next sweep tries again.
+            _logger.warning("%s was removed, but not all of its space was given back: %s", path, error)
         return True
 
     @contextlib.contextmanager
-    def _locked_folder(self, folder: str, operation: int, timeout: float) -> Iterator[Directory]:
+    def _locked_folder(self, folder: str, operation: int, timeout: float) -> Generator[Directory]:
+        deadline = time.monotonic() + timeout
         while True:
             directory = self._tree.make(folder)
-            # A descriptor of its own: the kept one is shared, and so would be its lock.
-            fd = os.open(".", _FOLDER, dir_fd=directory.fd)
-            if not flock_within(fd, timeout, operation):
-                raise LockTimeoutError(folder, timeout)
+            with refusals("lock", directory.path):
+                lock = Lockable.open_directory(directory)
+                if not lock.lock(max(0.0, deadline - time.monotonic()), operation):
+                    raise LockTimeoutError(folder, timeout)
             try:
-                if leads_to(directory.path, identity_of(fd)):
+                if lock.is_current():
                     yield directory
                     return
             finally:
-                os.close(fd)
+                lock.close()
 
     def _lock_logs(
         self, directory: Directory, folder: str, wait: tuple[float, float], locks: contextlib.ExitStack
     ) -> None:
-        for entry in list(directory.entries()):
-            if entry.is_dir(follow_symlinks=False):
-                below = f"{folder}/{entry.name}"
-                found = self._tree.find(below)
-                if found is not None:
-                    self._lock_logs(found, below, wait, locks)
-            elif entry.name.endswith(LOG) and entry.is_file(follow_symlinks=False):
-                self._lock_log(directory, entry.name, wait, locks)
+        for name in directory.files():
+            if name.endswith(LOG):
+                self._lock_log(directory, name, wait, locks)
+        for name in directory.folders():
+            below = self._tree.find(f"{folder}/{name}")
+            if below is not None:
+                self._lock_logs(below, f"{folder}/{name}", wait, locks)
 
     def _lock_log(
         self, directory: Directory, name: str, wait: tuple[float, float], locks: contextlib.ExitStack
     ) -> None:
-        fd = open_regular(directory, name, os.O_RDWR)
-        if fd is None:
-            return
         timeout, deadline = wait
-        if not flock_within(fd, max(0.0, deadline - time.monotonic())):
-            raise LockTimeoutError(f"{directory.path}/{name}", timeout, "it is being written to")
-        locks.callback(os.close, fd)
+        while (log := Lockable.open_file(directory, name, os.O_RDWR)) is not None:
+            locks.callback(log.close)
+            with refusals("lock", log.path):
+                if not log.lock(max(0.0, deadline - time.monotonic())):
+                    raise LockTimeoutError(log.path, timeout, "it is being written to")
+            # Else a trim replaced it meanwhile, and the lock of what it was keeps nobody out.
+            if log.is_current():
+                return
 
 
 def _folder_of(owner: Ref) -> str:

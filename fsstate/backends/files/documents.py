@@ -1,10 +1,11 @@
 """Document files: read whole, replaced in one step, checked against changes made behind the lock.
 
-A person with an editor, `git checkout` and rsync take no lock. So a write looks at the file once more just before the rename,
-and when it is no longer the one that was read, the change is computed again from the fresh content.
+A person with an editor, `git checkout` and rsync take no lock. So a write looks at the file once more just before the
+rename, and when it is no longer the one that was read, the change is computed again from the fresh content.
 
-Whether a file is still the same is told from its inode, size, mtime and ctime together. A file touched within the clock's
-last tick may change again without showing it, so such a signature is not trusted ("racily clean" in git's words).
+Whether a file is still the same is told from its inode, size, mtime and ctime together. A file touched within the
+clock's last tick may change again without showing it, so such a signature is not trusted ("racily clean" in git's
+words): its content is compared.
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from typing import Final, NamedTuple
 
 from fsstate.backends.base import Blob, Change, Outcome, Ref, Unknown
 from fsstate.backends.files.staging import Staged, Staging
-from fsstate.backends.files.tree import Directory, Tree, open_regular
-from fsstate.errors import OutcomeUnknownError, StorageError, UnsafePathError
+from fsstate.backends.files.tree import Directory, Tree, flush_data, open_regular
+from fsstate.errors import FsStateError, OutcomeUnknownError, StorageError, UnsafePathError
 from fsstate.options import StoreOptions
 
 __all__ = ["Documents", "Signature"]
 
-# Nanoseconds; file systems stamp with the kernel's tick, 10 ms at the slowest.
+# Nanoseconds; file systems stamp with the kernel's tick, 10 ms at the slowest, or else in whole or even seconds.
 _TICK: Final = 20_000_000
-_FIRST_READ: Final = 16 * 1024
+_COARSE_TICK: Final = 2_000_000_000
+_SECOND: Final = 1_000_000_000
+# Documents that reads remember, and their bytes in all.
 _KEPT: Final = 1024
-_KEPT_SIZE: Final = 64 * 1024
+_KEPT_EACH: Final = 64 * 1024
+_KEPT_BYTES: Final = 16 * 1024 * 1024
+# Fewer flushes than this are done before the threads for them have started.
+_MANY: Final = 8
 _FLUSHERS: Final = 4
 
 
@@ -46,12 +52,16 @@ class Signature(NamedTuple):
 
     def is_settled(self, now_ns: int) -> bool:
         """Whether any later change would show: it was taken at `now_ns`, well after the file's last change."""
-        return max(self.mtime_ns, self.ctime_ns) + _TICK < now_ns
+        newest = max(self.mtime_ns, self.ctime_ns)
+        return newest + (_TICK if newest % _SECOND else _COARSE_TICK) < now_ns
 
 
 class _Found(NamedTuple):
+    """What was read: the content, and the file's state just before `read_ns`."""
+
     blob: Blob
     status: os.stat_result
+    read_ns: int
 
 
 class _Pending(NamedTuple):
@@ -78,6 +88,9 @@ class Documents:
         self._flush = options.durability == "full"
         self._mutex = threading.Lock()
         self._kept: OrderedDict[Ref, tuple[Signature, Blob]] = OrderedDict()
+        self._kept_bytes = 0
+        # Records whose last write the disk did not confirm: to write the same again is no change, but must be done.
+        self._unsure: set[Ref] = set()
 
     def after_fork(self) -> None:
         """Replace what another thread may have held at the fork."""
@@ -103,11 +116,10 @@ class Documents:
         known = self.peek(ref)
         if not isinstance(known, Unknown):
             return known
-        now_ns = time.time_ns()
         found = self._load(ref, self._tree.find(ref.category))
         if found is None:
             return None
-        self._keep(ref, found, now_ns)
+        self._keep(ref, found)
         return found.blob
 
     def exists(self, ref: Ref) -> bool:
@@ -128,26 +140,28 @@ class Documents:
         if fd is None:
             return None
         try:
-            # Before the read: a change in between must make the two differ, not hide.
-            status = os.fstat(fd)
-            data = os.read(fd, _FIRST_READ)
-            while len(data) >= _FIRST_READ and (more := os.read(fd, max(_FIRST_READ, len(data)))):
+            # Both before the read: a change in between must make the two differ, not hide.
+            now_ns, status = time.time_ns(), os.fstat(fd)
+            data = os.read(fd, status.st_size + 1)
+            # A short read, or a file that grew.
+            while len(data) != status.st_size and (more := os.read(fd, max(_KEPT_EACH, len(data)))):
                 data += more
-            return _Found(Blob(data), status)
+            return _Found(Blob(data), status, now_ns)
         except OSError as error:
             raise StorageError.of("read", self._tree.path(str(ref)), error) from error
         finally:
             os.close(fd)
 
-    def _keep(self, ref: Ref, found: _Found, now_ns: int) -> None:
+    def _keep(self, ref: Ref, found: _Found) -> None:
         signature = Signature.of(found.status)
-        if not signature.is_settled(now_ns) or signature.size > _KEPT_SIZE:
+        if not signature.is_settled(found.read_ns) or signature.size > _KEPT_EACH:
             return
         with self._mutex:
+            replaced = self._kept.pop(ref, None)
             self._kept[ref] = (signature, found.blob)
-            self._kept.move_to_end(ref)
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+            self._kept_bytes += len(found.blob.data) - (len(replaced[1].data) if replaced else 0)
+            while len(self._kept) > _KEPT or self._kept_bytes > _KEPT_BYTES:
+                self._kept_bytes -= len(self._kept.popitem(last=False)[1][1].data)
 
     # -- writing
 
@@ -156,7 +170,7 @@ class Documents:
         while True:
             found = self._load(ref, self._tree.find(ref.category))
             data = change(found.blob if found else None)
-            if (found.blob.data if found else None) == data:
+            if self._is_done(ref, data, found):
                 return found.blob if found else None
             pending = self._stage(0, ref, data, found)
             try:
@@ -165,11 +179,11 @@ class Documents:
                     self._put_in_place(pending)
             except ChangedMeanwhileError:
                 continue
-            self._make_name_last(pending.directory, self._tree.path(str(ref)))
+            self._make_name_last(pending.directory, [ref])
             return Blob(data) if data is not None else None
 
     def change_many(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome]) -> None:
-        """The same for several, flushed together; what becomes of each goes to `outcomes`. Requires: their locks are held."""
+        """The same for several, flushed together; tells `outcomes` of each. Requires: their locks are held."""
         pending: list[_Pending] = []
         try:
             for index, ref, change in changes:
@@ -177,15 +191,18 @@ class Documents:
                     found = self._load(ref, self._tree.find(ref.category))
                     data = change(found.blob if found else None)
                     outcomes[index] = found.blob if found else None
-                    if (found.blob.data if found else None) != data:
+                    if not self._is_done(ref, data, found):
                         pending.append(self._stage(index, ref, data, found, write_back=True))
                 except Exception as error:  # noqa: BLE001 - belongs to this document alone
                     outcomes[index] = error
-            self._finish_many(pending, dict((index, change) for index, _, change in changes), outcomes)
+            self._finish_many(pending, {index: change for index, _, change in changes}, outcomes)
         finally:
             for one in pending:
                 if one.staged is not None:
                     one.staged.__exit__()
+
+    def _is_done(self, ref: Ref, data: bytes | None, found: _Found | None) -> bool:
+        return (found.blob.data if found else None) == data and ref not in self._unsure
 
     def _finish_many(self, pending: list[_Pending], changes: dict[int, Change], outcomes: list[Outcome]) -> None:
         touched: dict[Directory, list[_Pending]] = {}
@@ -202,10 +219,11 @@ class Documents:
                 outcomes[one.place] = failure
         for directory, ones in touched.items():
             try:
-                self._make_name_last(directory, directory.path)
+                self._make_name_last(directory, [one.ref for one in ones])
             except OutcomeUnknownError as unknown:
                 for one in ones:
-                    outcomes[one.place] = unknown
+                    path = self._tree.path(str(one.ref))
+                    outcomes[one.place] = OutcomeUnknownError(unknown.action, path, unknown.errno or 0)
 
     def _alone(self, ref: Ref, change: Change) -> Outcome:
         try:
@@ -221,7 +239,7 @@ class Documents:
                 return error
             return None
 
-        if not self._flush or len(pending) < 3:
+        if not self._flush or len(pending) < _MANY:
             return [flush(one) for one in pending]
         from concurrent.futures import ThreadPoolExecutor
 
@@ -235,7 +253,7 @@ class Documents:
         try:
             directory = self._tree.make(ref.category)
             staged = None if data is None else self._staging.create(data, found.status if found else None)
-        except StorageError:
+        except FsStateError:
             raise
         except OSError as error:
             raise StorageError.of("write", path, error) from error
@@ -248,7 +266,7 @@ class Documents:
             return
         try:
             if self._flush:
-                os.fdatasync(pending.staged.fd)
+                flush_data(pending.staged.fd)
             pending.staged.close()
         except OSError as error:
             raise StorageError.of("flush", self._tree.path(str(pending.ref)), error) from error
@@ -256,35 +274,46 @@ class Documents:
     def _put_in_place(self, pending: _Pending) -> None:
         name = pending.ref.name + pending.ref.suffix
         path = self._tree.path(str(pending.ref))
-        self._require_unchanged(pending, name)
         try:
-            if pending.staged is None:
-                os.unlink(name, dir_fd=pending.directory.fd)
-            else:
+            self._require_unchanged(pending, name)
+            if pending.staged is not None:
                 pending.staged.move(pending.directory, name)
+            elif pending.found is not None:
+                os.unlink(name, dir_fd=pending.directory.fd)
         except FileNotFoundError as error:
-            # The directory, or the file that is to go, was removed behind our back.
+            # The directory, the staged file, or the file that is to go, was removed behind our back.
             raise ChangedMeanwhileError from error
         except IsADirectoryError as error:
             raise UnsafePathError.of("replace", path, error) from error
+        except FsStateError:
+            raise
         except OSError as error:
             raise StorageError.of("write", path, error) from error
 
     def _require_unchanged(self, pending: _Pending, name: str) -> None:
+        found = pending.found
         try:
             status = os.stat(name, dir_fd=pending.directory.fd, follow_symlinks=False)
         except FileNotFoundError:
-            if pending.found is None:
+            if found is None:
                 return
-            raise ChangedMeanwhileError from None
-        if pending.found is None or Signature.of(status) != Signature.of(pending.found.status):
+            raise
+        if found is None or Signature.of(status) != (signature := Signature.of(found.status)):
             raise ChangedMeanwhileError
+        if not signature.is_settled(found.read_ns):
+            again = self._load(pending.ref, pending.directory)
+            if again is None or again.blob.data != found.blob.data:
+                raise ChangedMeanwhileError
 
-    def _make_name_last(self, directory: Directory, path: str) -> None:
+    def _make_name_last(self, directory: Directory, refs: list[Ref]) -> None:
         try:
             self._tree.sync(directory)
         except OSError as error:
+            self._unsure.update(refs)
+            path = self._tree.path(str(refs[0]))
             raise OutcomeUnknownError.of("make sure of", path, error) from error
+        if self._unsure:
+            self._unsure.difference_update(refs)
 
 
 def _start_write_back(fd: int) -> None:

@@ -1,13 +1,14 @@
 """One writer at a time: locks on records, across threads and processes.
 
-Inside the process a thread lock, across processes a file lock on `.fsstate/locks/<record>.lock`. The operating system frees
-the file lock when its holder dies, however it dies.
+Inside the process a thread lock, across processes a file lock on `.fsstate/locks/<record>.lock`.
 
 Invariants:
-1. A lock file counts only while its path leads to the inode that was locked: whoever locks one looks again, so that files
-   may be unlinked by a holder, or by a person, at any time.
+1. A lock file counts only while its path leads to the inode that was locked: whoever locks one looks again, so that
+   files may be unlinked by a holder, or by a person, at any time.
 2. A descriptor that was locked is never shared by two holders, and never survives into a forked child.
-3. Nobody polls for long: after a millisecond of quick tries the kernel wakes us.
+3. Who takes a lock again and again lets those who wait go first after a few times: they stand in line at
+   `<record>.queue`, which exists only while somebody waits. The first in line waits for the lock, the others for the
+   line.
 
 Lock files are hints for people about what is being written. They go when the process ends, or when many have come.
 """
@@ -15,104 +16,41 @@ Lock files are hints for people about what is being written. They go when the pr
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import threading
 import time
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import Final, Self
 
 from fsstate.backends.base import Ref
+from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.tree import Directory, Tree
-from fsstate.errors import LockTimeoutError, StorageError
+from fsstate.errors import FsStateError, LockTimeoutError, StorageError
 
-__all__ = ["RecordLock", "RecordLocks", "flock_within", "identity_of", "leads_to", "try_flock"]
+__all__ = ["RecordLock", "RecordLocks"]
 
 _LOCKS: Final = ".fsstate/locks"
-_KEPT: Final = 64
+_KEPT: Final = 32
 # More lock files than this are leftovers of dead processes: sweep them.
 _MANY: Final = 512
-# Pauses of the quick tries, in seconds; together about a millisecond.
-_QUICK: Final = (0.0, 20e-6, 50e-6, 100e-6, 200e-6, 400e-6)
+# Times that a lock may be taken again before those who wait get their turn. Handing it over costs as much as a save, so
+# 1 would halve what many processes get done together, while each time more adds to the longest wait.
+_IN_A_ROW: Final = 4
+# A lock file may be unlinked or its folder removed at any time; more often than this, something else is wrong.
+_TRIES: Final = 100
 
 
-def try_flock(fd: int, operation: int = fcntl.LOCK_EX) -> bool:
-    """Take a file lock if it is free."""
-    try:
-        fcntl.flock(fd, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+class _LockFile:
+    """The lock file of a record, kept open for the next time."""
 
+    __slots__ = ("file", "takes")
 
-def flock_within(fd: int, timeout: float, operation: int = fcntl.LOCK_EX) -> bool:
-    """Take a file lock within `timeout` seconds. When it could not, `fd` was taken over and must not be used again."""
-    deadline = time.monotonic() + timeout
-    for pause in _QUICK:
-        if try_flock(fd, operation):
-            return True
-        if timeout <= 0:
-            os.close(fd)
-            return False
-        time.sleep(pause)
-    return _Waiter(fd, operation).wait(deadline)
-
-
-class _Waiter:
-    """Waits for a file lock inside the kernel, in a thread of its own, since flock knows no timeout."""
-
-    def __init__(self, fd: int, operation: int) -> None:
-        self._fd = fd
-        self._operation = operation
-        self._mutex = threading.Lock()
-        self._done = threading.Event()
-        self._given_up = False
-        self._error: OSError | None = None
-
-    def wait(self, deadline: float) -> bool:
-        threading.Thread(target=self._run, name="fsstate-lock-wait", daemon=True).start()
-        try:
-            self._done.wait(max(0.0, deadline - time.monotonic()))
-        finally:
-            with self._mutex:
-                self._given_up = not self._done.is_set()
-        if self._error is not None:
-            raise self._error
-        return not self._given_up
-
-    def _run(self) -> None:
-        try:
-            fcntl.flock(self._fd, self._operation)
-        except OSError as error:
-            self._error = error
-        with self._mutex:
-            if self._given_up:
-                # Closing is also unlocking: nobody else has this descriptor.
-                os.close(self._fd)
-            else:
-                self._done.set()
-
-
-def identity_of(fd: int) -> tuple[int, int]:
-    """What tells an open file from every other that exists now."""
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
-
-
-def leads_to(path: str, identity: tuple[int, int]) -> bool:
-    """Whether a path still leads to the file with this identity."""
-    try:
-        status = os.stat(path, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return (status.st_dev, status.st_ino) == identity
-
-
-class _LockFile(NamedTuple):
-    fd: int
-    path: str
-    identity: tuple[int, int]
+    def __init__(self, file: Lockable) -> None:
+        self.file = file
+        self.takes = 0
 
 
 class _Turn:
@@ -154,7 +92,7 @@ class RecordLock:
         if locks is not None and self.pid == os.getpid():
             locks.give_back(self)
 
-    def __enter__(self) -> RecordLock:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,6 +111,7 @@ class RecordLocks:
         self._turns: dict[Ref, _Turn] = {}
         self._kept: OrderedDict[Ref, _LockFile] = OrderedDict()
         self._swept = False
+        self._closed = False
 
     def acquire(self, ref: Ref, timeout: float) -> RecordLock:
         """Take the lock of `ref`, or raise LockTimeoutError after `timeout` seconds."""
@@ -180,8 +119,10 @@ class RecordLocks:
         turn = self._take_turn(ref, timeout)
         try:
             held = RecordLock(self, ref, turn, self._lock_file(ref, timeout, deadline))
-        except BaseException:
+        except BaseException as error:
             self._end_turn(ref, turn)
+            if isinstance(error, OSError) and not isinstance(error, FsStateError):
+                raise StorageError.of("lock", str(ref), error) from error
             raise
         turn.holder = held
         return held
@@ -190,9 +131,9 @@ class RecordLocks:
         """Requires: `held` was acquired here and not given back yet."""
         held.turn.holder = None
         try:
-            fcntl.flock(held.file.fd, fcntl.LOCK_UN)
+            held.file.file.unlock()
         except OSError:
-            os.close(held.file.fd)
+            held.file.file.close()
         else:
             self._keep(held.ref, held.file)
         self._end_turn(held.ref, held.turn)
@@ -202,28 +143,26 @@ class RecordLocks:
         turn = self._turns.get(ref)
         if turn is not None and turn.holder is not None:
             return True
-        try:
-            fd = os.open(self._path(ref), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except (FileNotFoundError, NotADirectoryError):
+        directory = self._tree.find(_LOCKS)
+        file = None if directory is None else Lockable.open_file(directory, _file_name(ref), os.O_RDONLY)
+        if file is None:
             return False
         try:
-            return not try_flock(fd)
+            # Shared, and more than once: others may be looking as well.
+            return not file.lock(0, fcntl.LOCK_SH)
         finally:
-            os.close(fd)
+            file.close()
 
     def close(self) -> None:
-        """Unlink the lock files that this process keeps and nobody else holds."""
+        """Unlink the lock files that nobody holds; the others when they are given back."""
         with self._mutex:
+            self._closed = True
             kept, self._kept = self._kept, OrderedDict()
-        for file in kept.values():
-            _retire(file)
+        for one in kept.values():
+            _retire(one.file)
 
     def after_fork(self) -> None:
-        """Forget everything, without unlocking: the descriptors share their locks with the parent."""
-        held = [turn.holder.file for turn in self._turns.values() if turn.holder is not None]
-        for file in [*self._kept.values(), *held]:
-            with contextlib.suppress(OSError):
-                os.close(file.fd)
+        """Forget everything, without unlocking: the locks are the parent's."""
         self._start()
 
     def _take_turn(self, ref: Ref, timeout: float) -> _Turn:
@@ -254,57 +193,96 @@ class RecordLocks:
         turn.lock.release()
         self._leave_turn(ref, turn)
 
+    # -- the lock file
+
     def _lock_file(self, ref: Ref, timeout: float, deadline: float) -> _LockFile:
-        while True:
-            file = self._open(ref)
-            if not flock_within(file.fd, max(0.0, deadline - time.monotonic())):
+        for _ in range(_TRIES):
+            one = self._open(ref)
+            one.takes += 1
+            must_queue = one.takes % _IN_A_ROW == 1 and _is_queue(one.file.path)
+            if must_queue or not one.file.try_lock():
+                self._stand_in_line(ref, one, timeout, deadline)
+            if one.file.is_current():
+                return one
+            one.file.close()
+        raise StorageError("lock (its lock file vanishes each time)", str(ref), errno.ESTALE)
+
+    def _stand_in_line(self, ref: Ref, one: _LockFile, timeout: float, deadline: float) -> None:
+        one.takes = 1
+        queue = self._join_queue(ref, timeout, deadline)
+        try:
+            if one.file.try_lock():
+                # Nobody waits: the next one need not look into the line. Unlinking makes those who come now look again.
+                with contextlib.suppress(OSError):
+                    os.unlink(queue.path)
+            elif not one.file.lock(max(0.0, deadline - time.monotonic())):
                 raise LockTimeoutError(str(ref), timeout)
-            if leads_to(file.path, file.identity):
-                return file
-            os.close(file.fd)
+        finally:
+            queue.close()
+
+    def _join_queue(self, ref: Ref, timeout: float, deadline: float) -> Lockable:
+        for _ in range(_TRIES):
+            queue = self._open_file(_queue_of(_file_name(ref)))
+            if not queue.lock(max(0.0, deadline - time.monotonic())):
+                raise LockTimeoutError(str(ref), timeout)
+            if queue.is_current():
+                return queue
+            queue.close()
+        raise StorageError("lock (its queue vanishes each time)", str(ref), errno.ESTALE)
 
     def _open(self, ref: Ref) -> _LockFile:
         with self._mutex:
             kept = self._kept.pop(ref, None)
-        if kept is not None:
-            return kept
-        directory = self._tree.make(_LOCKS)
-        self._sweep_once(directory)
-        path = self._path(ref)
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StorageError.of("lock", path, error) from error
-        return _LockFile(fd, path, identity_of(fd))
+        return kept or _LockFile(self._open_file(_file_name(ref)))
 
-    def _path(self, ref: Ref) -> str:
-        return f"{self._tree.root}/{_LOCKS}/{_file_name(ref)}"
+    def _open_file(self, name: str) -> Lockable:
+        for _ in range(_TRIES):
+            directory = self._tree.make(_LOCKS)
+            self._sweep_once(directory)
+            file = Lockable.open_file(directory, name, os.O_RDWR | os.O_CREAT)
+            if file is not None:
+                return file
+        raise StorageError("make the lock file", f"{self._tree.path(_LOCKS)}/{name}", errno.ENOENT)
 
-    def _keep(self, ref: Ref, file: _LockFile) -> None:
+    def _keep(self, ref: Ref, one: _LockFile) -> None:
+        surplus: _LockFile | None = one
         with self._mutex:
-            self._kept[ref] = file
-            oldest = self._kept.popitem(last=False)[1] if len(self._kept) > _KEPT else None
-        if oldest is not None:
-            _retire(oldest)
+            if not self._closed:
+                self._kept[ref] = one
+                surplus = self._kept.popitem(last=False)[1] if len(self._kept) > _KEPT else None
+        if surplus is not None:
+            _retire(surplus.file)
 
     def _sweep_once(self, directory: Directory) -> None:
         if self._swept:
             return
         self._swept = True
-        names = [entry.name for entry in directory.entries()]
+        names = directory.files()
         for name in names if len(names) > _MANY else ():
             with contextlib.suppress(OSError):
-                path = f"{directory.path}/{name}"
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-                _retire(_LockFile(fd, path, identity_of(fd)))
+                file = Lockable.open_file(directory, name, os.O_RDWR)
+                if file is not None:
+                    _retire(file)
 
 
-def _retire(file: _LockFile) -> None:
+def _retire(file: Lockable) -> None:
     """Close a lock file, and unlink it unless somebody uses it. One that stays behind costs nothing but its name."""
     with contextlib.suppress(OSError):
-        if try_flock(file.fd) and leads_to(file.path, file.identity):
+        if file.try_lock() and file.is_current():
             os.unlink(file.path)
-    os.close(file.fd)
+    file.close()
+
+
+def _is_queue(path: str) -> bool:
+    try:
+        os.stat(_queue_of(path))
+    except OSError:
+        return False
+    return True
+
+
+def _queue_of(lock_file: str) -> str:
+    return lock_file.removesuffix(".lock") + ".queue"
 
 
 def _file_name(ref: Ref) -> str:

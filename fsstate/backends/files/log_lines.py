@@ -1,9 +1,10 @@
 """The lines of a log file: telling entries from damage, and finding them without reading the whole file.
 
-A log is UTF-8 JSON lines; an entry is one JSON object with a `seq` that is greater than its predecessor's. Since seqs grow,
-a seq is found by bisection over the file's bytes, and the last entries by reading backwards.
+A log is UTF-8 JSON lines; an entry is one JSON object with a `seq` that is greater than its predecessor's. Since seqs
+grow, a seq is found by bisection over the file's bytes, and the last entries by reading backwards.
 
-What a crash can leave at the end of a file: part of a line, or zeros where data was on its way. Neither was acknowledged.
+What a crash can leave at the end of a file: part of a line, or zeros where data was on its way. Neither was
+acknowledged. Only that counts as debris: a whole line without zeros is never cut off, whatever stands before it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,28 @@ from typing import Final
 
 import orjson
 
-from fsstate.backends.base import TRIM_MARKER, BadLine, LogLine
+from fsstate.backends.base import BadLine, LogLine
 
-__all__ = ["UNFLUSHED_LIMIT", "Marker", "backwards", "forwards", "parse", "seek", "sound_end"]
+__all__ = [
+    "Marker",
+    "backwards",
+    "entries",
+    "entries_backwards",
+    "forwards",
+    "highest_seq",
+    "parse",
+    "seek",
+    "sound_end",
+]
 
 _SEQ: Final = re.compile(rb'\{"seq":([1-9][0-9]{0,17})[,}]')
+_SEQS: Final = re.compile(rb'^\{"seq":([1-9][0-9]{0,17})[,}]', re.MULTILINE)
 _BLOCK: Final = 16 * 1024
 _LARGE_BLOCK: Final = 256 * 1024
-# Appends flush at least this often, so zeros that a crash left can only lie this close to the end.
-UNFLUSHED_LIMIT: Final = 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
+_CONFLICT: Final = (b"<<<<<<<", b"|||||||", b"=======", b">>>>>>>")
+_INCOMPLETE: Final = "the line is incomplete: a crash during an append (the next one removes it), or an append going on"
+_ZEROS: Final = "zero bytes, as a crash leaves them"
 
 
 class Marker(LogLine):
@@ -33,23 +47,59 @@ class Marker(LogLine):
 def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLine:
     """Tell what a line, given without its newline, is. Its place is only for the report."""
     try:
-        value = orjson.loads(data)
+        value: dict[str, object] | list[object] | str | float | None = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         return _damaged(data, offset, line, error)
     seq = value.get("seq") if isinstance(value, dict) else None
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 1:
+    if not isinstance(value, dict) or not isinstance(seq, int) or isinstance(seq, bool) or seq < 1:
         reason = 'expected a JSON object with a whole number "seq" of 1 or more'
         return BadLine(data, reason, offset, line, 1)
-    return Marker(seq, data) if TRIM_MARKER in data and value.get("fsstate") == "trimmed" else LogLine(seq, data)
+    return Marker(seq, data) if value.get("fsstate") == "trimmed" else LogLine(seq, data)
 
 
 def _damaged(data: bytes, offset: int, line: int | None, error: orjson.JSONDecodeError) -> BadLine:
     if b"\0" in data:
-        return BadLine(data, "zero bytes, as a crash leaves them", offset, line, data.index(b"\0") + 1)
-    if data.startswith((b"<<<<<<<", b"=======", b">>>>>>>")):
+        return BadLine(data, _ZEROS, offset, line, data.index(b"\0") + 1)
+    if data.startswith(_CONFLICT):
         return BadLine(data, "a git conflict marker: resolve the merge, keeping both sides' lines", offset, line, 1)
     reason = f"expected one JSON object on the line: {error.msg}"
     return BadLine(data, reason, offset, line, error.colno)
+
+
+def _judge(data: bytes, offset: int, line: int | None, *, whole: bool) -> LogLine | BadLine:
+    if offset == 0:
+        data = data.removeprefix(_BOM)
+    parsed = parse(data.rstrip(b"\r"), offset, line)
+    if not whole and isinstance(parsed, BadLine) and b"\0" not in data:
+        return parsed._replace(reason=_INCOMPLETE)
+    return parsed
+
+
+def entries(fd: int, size: int, after: int) -> Iterator[LogLine | BadLine]:
+    """The entries with a seq greater than `after`. Bad lines are numbered where reading begins at the file's start."""
+    sound = sound_end(fd, size)
+    start = seek(fd, sound, after)
+    line = None if start else 0
+    for _, parsed in forwards(fd, start, sound, line):
+        if isinstance(parsed, BadLine) or (parsed.seq > after and not isinstance(parsed, Marker)):
+            yield parsed
+    if sound < size:
+        yield _debris(fd, sound, size)
+
+
+def entries_backwards(fd: int, size: int) -> Iterator[LogLine | BadLine]:
+    """All entries from the last to the first."""
+    sound = sound_end(fd, size)
+    if sound < size:
+        yield _debris(fd, sound, size)
+    for _, parsed in backwards(fd, sound):
+        if not isinstance(parsed, Marker):
+            yield parsed
+
+
+def _debris(fd: int, start: int, end: int) -> BadLine:
+    data = os.pread(fd, min(end - start, _BLOCK), start)
+    return BadLine(data, f"{_ZEROS}; the next append removes them" if b"\0" in data else _INCOMPLETE, start, None, None)
 
 
 def forwards(fd: int, start: int, end: int, line: int | None = None) -> Iterator[tuple[int, LogLine | BadLine]]:
@@ -57,56 +107,64 @@ def forwards(fd: int, start: int, end: int, line: int | None = None) -> Iterator
     for offset, data, whole in _split(fd, start, end):
         if line is not None:
             line += 1
-        if not data.strip():
-            continue
-        parsed = parse(data.rstrip(b"\r"), offset, line)
-        if isinstance(parsed, BadLine) and not whole:
-            parsed = parsed._replace(reason="the line is incomplete: a crash during an append, or an append going on")
-        yield offset + len(data) + whole, parsed
+        if data.strip():
+            yield offset + len(data) + whole, _judge(data, offset, line, whole=whole)
 
 
 def _split(fd: int, start: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
     """Lines with their offset, and whether a newline ends them."""
-    rest, offset, position, block = b"", start, start, _BLOCK
+    offset, position, block = start, start, _BLOCK
+    pieces: list[bytes] = []
     while position < end:
         data = os.pread(fd, min(block, end - position), position)
         if not data:
             break
         position += len(data)
         block = _LARGE_BLOCK
-        lines = (rest + data).split(b"\n")
-        rest = lines.pop()
+        lines = data.split(b"\n")
+        if len(lines) > 1:
+            lines[0] = b"".join((*pieces, lines[0]))
+            pieces = []
+        pieces.append(lines.pop())
         for line in lines:
             yield offset, line, True
             offset += len(line) + 1
+    rest = b"".join(pieces)
     if rest:
         yield offset, rest, False
 
 
 def backwards(fd: int, end: int) -> Iterator[tuple[int, LogLine | BadLine]]:
     """The lines before byte `end`, from the last to the first, each with its offset. Reads no further than asked."""
-    position, block = end, _BLOCK
+    for offset, data, whole in _split_backwards(fd, end):
+        if data.strip():
+            yield offset, _judge(data, offset, None, whole=whole)
+
+
+def _split_backwards(fd: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
+    position, block, whole = end, _BLOCK, False
     pieces: list[bytes] = []
     while position > 0:
-        size = min(block, position)
-        position -= size
-        data = os.pread(fd, size, position)
+        data = os.pread(fd, min(block, position), max(0, position - block))
+        position -= min(block, position)
         block = min(2 * block, _LARGE_BLOCK)
+        pieces.append(data)
         if b"\n" not in data:
-            pieces.append(data)
             continue
-        rest = data + b"".join(reversed(pieces))
-        lines = rest.split(b"\n")
+        lines = b"".join(reversed(pieces)).split(b"\n")
+        offset = position + sum(map(len, pieces))
         pieces = [lines[0]]
-        offset = position + len(rest)
         for line in reversed(lines[1:]):
             offset -= len(line)
-            if line.strip():
-                yield offset, parse(line.rstrip(b"\r"), offset)
+            yield offset, line, whole
+            whole = True
             offset -= 1
-    first = b"".join(reversed(pieces))
-    if first.strip():
-        yield 0, parse(first.rstrip(b"\r"), 0)
+    yield 0, b"".join(reversed(pieces)), whole
+
+
+def highest_seq(data: bytes) -> int:
+    """The highest seq of the lines in `data`, told from how fsstate writes them; 0 when there is none."""
+    return max(map(int, _SEQS.findall(data)), default=0)
 
 
 def seek(fd: int, end: int, after: int) -> int:
@@ -138,18 +196,27 @@ def _first_entry(fd: int, start: int, end: int) -> tuple[int, int] | None:
     return None
 
 
-def sound_end(fd: int, end: int, since: int) -> int:
-    """Where the sound part of the file ends, looking no further back than `since` or what an append leaves unflushed.
+def sound_end(fd: int, end: int) -> int:
+    """Where the sound part of the file ends. Behind it stands only what a crash leaves, acknowledged to nobody.
 
-    Behind it stand zeros, and lines that a crash left after zeros: acknowledged to nobody. An incomplete last line that
-    is no zeros is not judged here.
+    A last entry that lacks only its newline, as editors leave it, is sound.
     """
-    start = max(since, end - UNFLUSHED_LIMIT)
-    if start >= end:
-        return end
-    data = os.pread(fd, end - start, start)
-    zero = data.find(b"\0")
-    if zero < 0:
-        return end
-    newline = data.rfind(b"\n", 0, zero)
-    return start + newline + 1 if newline >= 0 else start if start in (0, since) else end
+    data_end = _skip_zeros(fd, end)
+    sound = data_end
+    for offset, data, whole in _split_backwards(fd, data_end):
+        if whole and b"\0" not in data:
+            break
+        if data and not (sound == end and isinstance(_judge(data, offset, None, whole=whole), LogLine)):
+            sound = offset
+    return sound
+
+
+def _skip_zeros(fd: int, end: int) -> int:
+    block = _BLOCK
+    while end > 0:
+        start = max(0, end - block)
+        data = os.pread(fd, end - start, start).rstrip(b"\0")
+        if data:
+            return start + len(data)
+        end, block = start, _LARGE_BLOCK
+    return 0

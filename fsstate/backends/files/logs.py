@@ -1,42 +1,47 @@
-"""Log files: durable appends that share their flushes, reads from either end, trims.
+"""Log files: durable appends that share their flushes, trims, and claims.
 
-An append locks the log file itself (flock), so that no other process writes between finding the next seq and writing it; the
-flush comes after the unlock. Inside the process one thread leads: it writes what all waiting threads want to append with
-one write and one flush, and everybody is told the outcome.
+An append locks the log file itself (flock), so that no other process writes between finding the next seq and writing
+it; the flush comes after the unlock. Inside the process one thread leads: it writes what all waiting threads want to
+append with one write and one flush, and everybody is told the outcome.
 
 Invariants:
 1. An acknowledged entry was flushed, and so was the log's name in its directory.
 2. What a crash left behind the last entry is cut off before the next append; what is cut is reported.
-3. A flush that failed is never repeated on the same file: the entries are taken back, or else the file is written anew
+3. A flush that failed is never repeated on the same file: the entries are taken back, and the file is written anew
    before the next append (fsync(2) may report an error once and then forget it).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import copy
+import errno
 import logging
 import os
-import re
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from fsstate.backends.base import TRIM_MARKER, Appended, BadLine, Compose, LogLine, Ref
+from fsstate.backends.base import TRIM_MARKER, Appended, Compose, LogLine, Ref
 from fsstate.backends.files import log_lines
-from fsstate.backends.files.locks import flock_within, identity_of, leads_to
+from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Tree, open_regular, write_all
-from fsstate.errors import LockTimeoutError, OutcomeUnknownError, StorageError
+from fsstate.backends.files.tree import Tree, flush_data, refusals, write_all
+from fsstate.errors import FsStateError, LockTimeoutError, OutcomeUnknownError, StorageError
 from fsstate.options import StoreOptions
 
-__all__ = ["Gatekeeper", "LogFile", "read_lines"]
+__all__ = ["Gatekeeper", "LogFile"]
 
 _logger: Final = logging.getLogger("fsstate")
-_SEQS: Final = re.compile(rb'^\{"seq":([1-9][0-9]{0,17})[,}]', re.MULTILINE)
 _COPY: Final = 1024 * 1024
+# Written between two flushes at most, so that the last one never takes long.
+_PIECE: Final = 1024 * 1024
+# Looked through for the highest seq, since hands and merges may have put lower seqs behind higher ones.
+_WINDOW: Final = 64 * 1024
+# A log may be replaced or removed at any time; more often than this, something else is wrong.
+_TRIES: Final = 100
 
 
 class Gatekeeper(Protocol):
@@ -54,25 +59,30 @@ class Gatekeeper(Protocol):
 class _Ticket:
     """What one caller wants to append, and what became of it."""
 
-    __slots__ = ("composes", "outcomes")
+    __slots__ = ("composes", "outcomes", "owner")
 
-    def __init__(self, composes: Sequence[Compose]) -> None:
+    def __init__(self, composes: Sequence[Compose], owner: Ref | None) -> None:
         self.composes = composes
+        self.owner = owner
         self.outcomes: list[Appended] | None = None
 
     def fail(self, error: Exception) -> None:
-        self.outcomes = [error for _ in self.composes]
+        # A copy for each: they are raised in several threads, and each adds its own traceback.
+        own = copy.copy(error) if isinstance(error, FsStateError) else error
+        own.__cause__ = error.__cause__
+        self.outcomes = [own] * len(self.composes)
 
 
 class _Tail:
-    """What is known about the end of an open log file: valid while the file is `end` bytes long."""
+    """What is known about the end of an open log file: valid while the file's state is `state`."""
 
-    __slots__ = ("end", "last", "seq")
+    __slots__ = ("end", "last", "seq", "state")
 
-    def __init__(self, end: int, seq: int, last: LogLine | None) -> None:
+    def __init__(self, end: int, seq: int, last: LogLine | None, state: tuple[int, ...] = ()) -> None:
         self.end = end
         self.seq = seq
         self.last = last
+        self.state = state
 
 
 class LogFile:
@@ -88,216 +98,200 @@ class LogFile:
         self._gate = gate
         self._waiting: deque[_Ticket] = deque()
         self._leader = threading.Lock()
-        self._fd = -1
-        self._identity = (0, 0)
+        self._claiming = threading.Lock()
+        self._claimed = False
+        # The file whose lock a claim holds.
+        self._held: Lockable | None = None
+        self._file: Lockable | None = None
         self._tail: _Tail | None = None
         self._name_lasts = False
         self._must_rewrite = False
-        self._claimed = False
-
-    def __del__(self) -> None:
-        self._close()
 
     # -- appending
 
     def append(self, composes: Sequence[Compose], owner: Ref | None) -> list[Appended]:
         """Append what each says, durably, together with what other threads append at this moment."""
-        ticket = _Ticket(composes)
+        ticket = _Ticket(composes, owner)
         self._waiting.append(ticket)
         with self._leader:
-            if ticket.outcomes is None:
-                self._lead(owner)
-        assert ticket.outcomes is not None
+            while ticket.outcomes is None:
+                self._lead()
         return ticket.outcomes
 
-    def _lead(self, owner: Ref | None) -> None:
-        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+    def _lead(self) -> None:
+        owner, batch = self._waiting[0].owner, [self._waiting.popleft()]
+        while self._waiting and self._waiting[0].owner == owner:
+            batch.append(self._waiting.popleft())
         try:
             self._commit(batch, owner)
-        except Exception as error:  # noqa: BLE001 - every waiting thread is told, in its own thread
+        except FsStateError as error:
             for ticket in batch:
                 ticket.fail(error)
+        except OSError as error:
+            for ticket in batch:
+                ticket.fail(StorageError.of("append to", self.path, error))
         except BaseException:
             for ticket in batch:
-                ticket.fail(StorageError("finish writing", self.path, 4))
+                ticket.fail(OutcomeUnknownError("finish an interrupted append to", self.path, errno.EINTR))
             raise
 
     def _commit(self, batch: list[_Ticket], owner: Ref | None) -> None:
-        with self._locked(owner):
-            tail = self._ready_tail()
-            start = tail.end
-            lines, tail = self._compose(batch, tail)
-            if lines:
-                self._write(lines, start)
-                self._tail = tail
-        if lines:
-            self._make_durable(start, tail.end)
-
-    def _compose(self, batch: list[_Ticket], tail: _Tail) -> tuple[list[bytes], _Tail]:
-        lines: list[bytes] = []
-        seq, last, size = tail.seq, tail.last, 0
-        for ticket in batch:
-            ticket.outcomes = []
-            for compose in ticket.composes:
-                try:
-                    payloads = compose(last)
-                except Exception as error:  # noqa: BLE001 - belongs to this caller alone
-                    ticket.outcomes.append(error)
-                    continue
-                first = seq + 1
-                for payload in payloads:
-                    seq += 1
-                    line = b'{"seq":%d%s%s' % (seq, b"," if len(payload) > 2 else b"", payload[1:])
-                    last = LogLine(seq, line)
-                    lines.append(line)
-                    size += len(line) + 1
-                ticket.outcomes.append(range(first, seq + 1))
-        return lines, _Tail(tail.end + size, seq, last)
-
-    def _write(self, lines: list[bytes], start: int) -> None:
-        lines.append(b"")
-        data = b"\n".join(lines)
+        file = self._lock(owner)
         try:
-            self._write_pieces(data)
+            if owner is not None:
+                self._gate.require(owner)
+            before = self._ready_tail()
+            # A file that needs mending may have been written anew.
+            file = self._file or file
+            lines, tail = _compose(batch, before)
+            if lines:
+                self._write(file, lines, before.end)
+                tail.state = _state_of(file)
+                self._tail = tail
+        finally:
+            self._unlock()
+        if lines:
+            self._make_durable(file, before.end, tail.end)
+
+    def _write(self, file: Lockable, lines: list[bytes], start: int) -> None:
+        data = b"\n".join((*lines, b""))
+        try:
+            for position in range(0, len(data), _PIECE):
+                if position:
+                    self._flush_piece(file)
+                write_all(file.fd, data[position : position + _PIECE] if len(data) > _PIECE else data)
         except BaseException as error:
-            self._take_back(start)
+            told = StorageError if self._take_back(file, start) else OutcomeUnknownError
             if isinstance(error, OSError):
-                raise StorageError.of("append to", self.path, error) from error
+                raise told.of("append to", self.path, error) from error
             raise
 
-    def _write_pieces(self, data: bytes) -> None:
-        if len(data) <= log_lines.UNFLUSHED_LIMIT // 2:
-            write_all(self._fd, data)
-            return
-        # What is not flushed stays close to the end, where the next writer looks for what a crash left.
-        for start in range(0, len(data), log_lines.UNFLUSHED_LIMIT // 2):
-            write_all(self._fd, data[start : start + log_lines.UNFLUSHED_LIMIT // 2])
+    def _flush_piece(self, file: Lockable) -> None:
+        try:
             if self._flush:
-                os.fdatasync(self._fd)
+                flush_data(file.fd)
+        except OSError:
+            self._must_rewrite = True
+            raise
 
-    def _take_back(self, start: int) -> None:
+    def _take_back(self, file: Lockable, start: int) -> bool:
         """Cut off what was written behind `start`. Requires: the lock is held and nobody wrote behind it."""
         self._tail = None
         try:
-            os.ftruncate(self._fd, start)
+            os.ftruncate(file.fd, start)
         except OSError:
             self._must_rewrite = True
+            return False
+        return True
 
-    def _make_durable(self, start: int, end: int) -> None:
+    def _make_durable(self, file: Lockable, start: int, end: int) -> None:
         if not self._flush:
             return
         try:
-            os.fdatasync(self._fd)
+            flush_data(file.fd)
         except OSError as error:
-            raise self._failed_flush(start, end, error) from error
+            self._must_rewrite = True
+            told = StorageError if self._take_back_flushed(file, start, end) else OutcomeUnknownError
+            raise told.of("flush the append to", self.path, error) from error
         if not self._name_lasts:
             self._make_name_last()
+
+    def _take_back_flushed(self, file: Lockable, start: int, end: int) -> bool:
+        try:
+            if file is not self._held and not file.lock(self._options.lock_timeout):
+                self._close()
+                return False
+            try:
+                # Nobody may have copied it, or written behind it.
+                unchanged = file.is_current() and os.fstat(file.fd).st_size == end
+                return unchanged and self._take_back(file, start)
+            finally:
+                self._unlock()
+        except OSError:
+            self._close()
+            return False
 
     def _make_name_last(self) -> None:
         # Also for a log that was there: its maker may have died before it flushed the directory.
         try:
-            self._tree.sync(self._tree.make(self.ref.category))
+            directory = self._tree.find(self.ref.category)
+            if directory is not None:
+                self._tree.sync(directory)
         except OSError as error:
             raise OutcomeUnknownError.of("make sure of", self.path, error) from error
         self._name_lasts = True
 
-    def _failed_flush(self, start: int, end: int, error: OSError) -> StorageError:
-        self._must_rewrite = True
-        with contextlib.suppress(OSError, StorageError), self._flocked():
-            if os.lseek(self._fd, 0, os.SEEK_END) == end:
-                self._take_back(start)
-                self._must_rewrite = True
-                return StorageError.of("flush the append to", self.path, error)
-        return OutcomeUnknownError.of("flush the append to", self.path, error)
-
     # -- the lock, and the file behind it
 
     @contextlib.contextmanager
-    def _locked(self, owner: Ref | None) -> Iterator[None]:
-        """Hold the lock of the log file, made if need be, while its owner exists."""
-        if self._claimed:
-            self._require(owner)
-            yield
-            return
-        self._lock(owner)
-        try:
-            self._require(owner)
-            yield
-        finally:
-            self._unlock()
-
-    def _require(self, owner: Ref | None) -> None:
-        if owner is not None:
-            self._gate.require(owner)
-
-    def _lock(self, owner: Ref | None) -> None:
-        while True:
-            if self._fd < 0:
-                self._open(owner)
-            if not flock_within(self._fd, self._options.lock_timeout):
-                self._fd = -1
-                raise LockTimeoutError(str(self.ref), self._options.lock_timeout)
-            if leads_to(self.path, self._identity):
+    def _locked(self, owner: Ref | None) -> Generator[bool]:
+        """Hold the lock of the log file, if there is one, while its owner exists. Says whether there is."""
+        with self._leader, refusals("change", self.path):
+            if self._lock_existing() is None:
+                yield False
                 return
+            try:
+                if owner is not None:
+                    self._gate.require(owner)
+                yield True
+            finally:
+                self._unlock()
+
+    def _lock(self, owner: Ref | None) -> Lockable:
+        for _ in range(_TRIES):
+            locked = self._lock_existing()
+            if locked is not None:
+                return locked
+            self._create(owner)
+        raise StorageError("append to (it vanishes each time)", self.path, errno.ESTALE)
+
+    def _lock_existing(self) -> Lockable | None:
+        for _ in range(_TRIES):
+            file = self._file or self._open()
+            if file is None:
+                return None
+            if file is not self._held and not file.lock(self._options.lock_timeout):
+                self._close()
+                raise LockTimeoutError(str(self.ref), self._options.lock_timeout)
+            if file.is_current():
+                self._held = file if self._claimed else None
+                return file
             # Replaced by a trim, a checkout or an editor.
             self._close()
+        raise StorageError("lock (it is replaced each time)", self.path, errno.ESTALE)
 
     def _unlock(self) -> None:
-        if self._fd >= 0:
+        if self._file is not None and not self._claimed:
             with contextlib.suppress(OSError):
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                self._file.unlock()
 
-    @contextlib.contextmanager
-    def _flocked(self) -> Iterator[None]:
-        if self._claimed:
-            yield
-            return
-        if not flock_within(self._fd, self._options.lock_timeout):
-            self._fd = -1
-            raise LockTimeoutError(str(self.ref), self._options.lock_timeout)
-        try:
-            yield
-        finally:
-            self._unlock()
-
-    def _open(self, owner: Ref | None) -> None:
-        flags = os.O_RDWR | os.O_APPEND
+    def _open(self) -> Lockable | None:
         self._tail = None
         self._name_lasts = False
-        if self._open_existing(flags):
-            return
-        self._staging.folder()
-        with self._gate.hold(owner) if owner is not None else contextlib.nullcontext():
-            directory = self._tree.make(self.ref.category)
-            fd = open_regular(directory, _file_name(self.ref), flags | os.O_CREAT, self._options.file_mode)
-        assert fd is not None
-        self._adopt(fd)
-        if self._options.file_mode != 0o600:
-            os.fchmod(fd, self._options.file_mode)
-
-    def _open_existing(self, flags: int) -> bool:
         directory = self._tree.find(self.ref.category)
-        if directory is None:
-            return False
-        fd = open_regular(directory, _file_name(self.ref), flags)
-        if fd is None:
-            return False
-        self._adopt(fd)
-        return True
+        if directory is not None:
+            self._file = Lockable.open_file(directory, _file_name(self.ref), os.O_RDWR | os.O_APPEND)
+        return self._file
 
-    def _adopt(self, fd: int) -> None:
-        self._fd = fd
-        self._identity = identity_of(fd)
+    def _create(self, owner: Ref | None) -> None:
+        with refusals("make", self.path):
+            # The first write to a store marks it.
+            self._staging.folder()
+            with self._gate.hold(owner) if owner is not None else contextlib.nullcontext():
+                directory = self._tree.make(self.ref.category)
+                flags, mode = os.O_RDWR | os.O_APPEND | os.O_CREAT, self._options.file_mode
+                file = Lockable.open_file(directory, _file_name(self.ref), flags, mode)
+                if file is not None and mode != 0o600:
+                    # What open was given is cut by the umask; it leaves the usual mode alone.
+                    os.fchmod(file.fd, mode)
+        self._close()
+        self._file = file
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def abandon(self) -> None:
-        """Close the descriptor without unlocking: it is shared with the parent of this forked process."""
-        with contextlib.suppress(OSError):
-            self._close()
+        file, self._file = self._file, None
+        self._tail = None
+        if file is not None:
+            file.close()
 
     # -- the end of the file
 
@@ -305,117 +299,99 @@ class LogFile:
         """The end of the file, fit for an append. Requires: the lock is held."""
         if self._must_rewrite:
             self._rewrite(0)
-        end = os.lseek(self._fd, 0, os.SEEK_END)
-        if self._tail is None or self._tail.end != end:
-            self._tail = self._mend(end)
+        file = self._file
+        assert file is not None
+        state = _state_of(file)
+        if self._tail is None or self._tail.state != state:
+            end = self._mend(file, state[0])
+            self._tail = _find_tail(file, end, self._tail)
+            self._tail.state = _state_of(file)
         return self._tail
 
-    def _mend(self, end: int) -> _Tail:
-        known = self._tail.end if self._tail is not None and self._tail.end < end else 0
-        sound = log_lines.sound_end(self._fd, end, known)
-        sound = self._end_whole(sound)
-        if sound < os.lseek(self._fd, 0, os.SEEK_END):
-            self._cut(sound)
-        return self._find_last(os.lseek(self._fd, 0, os.SEEK_END))
-
-    def _end_whole(self, end: int) -> int:
-        """Where the last whole line ends; gives a last entry that lacks only its newline, as editors leave it, one."""
-        if end == 0 or os.pread(self._fd, 1, end - 1) == b"\n":
-            return end
-        offset, parsed = next(log_lines.backwards(self._fd, end), (0, None))
-        if isinstance(parsed, LogLine) and end == os.lseek(self._fd, 0, os.SEEK_END):
-            write_all(self._fd, b"\n")
-            return end + 1
-        return offset
-
-    def _cut(self, end: int) -> None:
-        size = os.lseek(self._fd, 0, os.SEEK_END)
-        dropped = os.pread(self._fd, min(200, size - end), end)
-        _logger.warning(
-            "%s: removed %d bytes at its end that are no entry (a crash during an append leaves such): %r",
-            self.path, size - end, dropped,
-        )  # fmt: skip
-        os.ftruncate(self._fd, end)
-
-    def _find_last(self, end: int) -> _Tail:
-        window = os.pread(self._fd, min(end, 16 * 1024), max(0, end - 16 * 1024))
-        # Not the last line's alone: hands and merges may have put lower seqs behind higher ones.
-        highest = max((int(seq) for seq in _SEQS.findall(window)), default=0)
-        for _, parsed in log_lines.backwards(self._fd, end):
-            if isinstance(parsed, LogLine):
-                last = None if isinstance(parsed, log_lines.Marker) else parsed
-                return _Tail(end, max(parsed.seq, highest), last)
-        return _Tail(end, highest, None)
+    def _mend(self, file: Lockable, end: int) -> int:
+        """Cut off what a crash left at the end, and give a last line its newline. Returns the end."""
+        sound = log_lines.sound_end(file.fd, end)
+        if sound < end:
+            dropped = os.pread(file.fd, min(200, end - sound), sound)
+            _logger.warning(
+                "%s: removed %d bytes at its end that are no entry (a crash during an append leaves such): %r",
+                self.path, end - sound, dropped,
+            )  # fmt: skip
+            os.ftruncate(file.fd, sound)
+        if sound and os.pread(file.fd, 1, sound - 1) != b"\n":
+            write_all(file.fd, b"\n")
+            sound += 1
+        return sound
 
     # -- replacing the file
 
     def trim(self, before: int, owner: Ref | None) -> int:
         """Remove the entries with a seq lower than `before`, and the space they take."""
-        with self._leader, self._locked(owner):
-            tail = self._ready_tail()
-            if tail.last is None:
+        with self._locked(owner) as exists:
+            if not exists:
                 return 0
-            start, removed = self._count_before(before, tail.end)
-            if removed == 0:
-                return 0
-            self._rewrite(start)
+            file, tail = self._file, self._ready_tail()
+            assert file is not None
+            start, removed, rest = _split_at(file, before, tail.end)
+            if removed:
+                self._rewrite(start, b"" if rest else b'{"seq":%d,%s}\n' % (tail.seq, TRIM_MARKER))
             return removed
 
-    def _count_before(self, before: int, end: int) -> tuple[int, int]:
-        start, removed = 0, 0
-        for behind, parsed in log_lines.forwards(self._fd, 0, end):
-            if isinstance(parsed, LogLine):
-                if parsed.seq >= before:
-                    break
-                removed += not isinstance(parsed, log_lines.Marker)
-                start = behind
-        return start, removed
+    def delete(self) -> bool:
+        """Delete the log. Returns whether it existed."""
+        with self._locked(None) as exists:
+            if exists:
+                directory = self._tree.make(self.ref.category)
+                os.unlink(_file_name(self.ref), dir_fd=directory.fd)
+                self._make_name_last()
+            return exists
 
-    def _rewrite(self, start: int) -> None:
-        """Put a fresh file with the bytes from `start` in the place of this one. Requires: the lock is held."""
-        end = os.lseek(self._fd, 0, os.SEEK_END)
-        seq = self._tail.seq if self._tail is not None else 0
-        marker = b'{"seq":%d,%s}\n' % (seq, TRIM_MARKER) if start >= end and seq else b""
+    def _rewrite(self, start: int, head: bytes = b"") -> None:
+        """Put a fresh file, `head` and the bytes from `start`, in the place of this one. Requires: the lock is held."""
+        old = self._file
+        assert old is not None
         directory = self._tree.make(self.ref.category)
-        with self._staging.create(marker, like=os.fstat(self._fd)) as staged:
-            try:
-                self._copy(start, end, staged.fd)
-                if self._flush:
-                    os.fsync(staged.fd)
-                # Locked before it has its name: else somebody could append to it before we are done.
-                fcntl.flock(staged.fd, fcntl.LOCK_EX)
-                staged.move(directory, _file_name(self.ref))
-            except OSError as error:
-                raise StorageError.of("rewrite", self.path, error) from error
-            self._close()
-            self._adopt(staged.detach())
-        fcntl.fcntl(self._fd, fcntl.F_SETFL, os.O_APPEND)
-        self._tail = None
+        with refusals("rewrite", self.path), self._staging.create(head, like=os.fstat(old.fd)) as staged:
+            _copy(old.fd, start, staged.fd)
+            if self._flush:
+                flush_data(staged.fd)
+            fresh = staged.open_lockable()
+            # Locked before it has its name: else somebody could append to it before we are done.
+            fresh.lock(0)
+            staged.move(directory, _file_name(self.ref))
+        fresh.path = self.path
+        self._close()
+        self._file = fresh
+        self._held = fresh if self._claimed else None
         self._must_rewrite = False
         self._make_name_last()
-
-    def _copy(self, start: int, end: int, target: int) -> None:
-        for position in range(start, end, _COPY):
-            write_all(target, os.pread(self._fd, min(_COPY, end - position), position))
 
     # -- claims
 
     @contextlib.contextmanager
-    def claim(self, owner: Ref | None) -> Iterator[None]:
+    def claim(self, owner: Ref | None) -> Generator[None]:
         """Hold the lock for the length of a block; this object may append meanwhile, nobody else."""
-        with self._leader:
-            self._lock(owner)
-            try:
-                self._require(owner)
-            except BaseException:
-                self._unlock()
-                raise
-            self._claimed = True
+        if not self._claiming.acquire(timeout=self._options.lock_timeout):
+            raise LockTimeoutError(str(self.ref), self._options.lock_timeout, "it is being written to")
         try:
-            yield
+            self._begin_claim(owner)
+            try:
+                yield
+            finally:
+                with self._leader:
+                    self._claimed, self._held = False, None
+                    self._unlock()
         finally:
-            with self._leader:
-                self._claimed = False
+            self._claiming.release()
+
+    def _begin_claim(self, owner: Ref | None) -> None:
+        with self._leader, refusals("claim", self.path):
+            locked = self._lock(owner)
+            try:
+                if owner is not None:
+                    self._gate.require(owner)
+                self._claimed, self._held = True, locked
+            finally:
                 self._unlock()
 
 
@@ -423,9 +399,64 @@ def _file_name(ref: Ref) -> str:
     return ref.name + ref.suffix
 
 
-def read_lines(fd: int, end: int, after: int) -> Iterator[LogLine | BadLine]:
-    """The entries with a seq greater than `after` before byte `end`. Without `after`, lines are numbered."""
-    start = log_lines.seek(fd, end, after)
-    for _, parsed in log_lines.forwards(fd, start, end, line=None if start else 0):
-        if isinstance(parsed, BadLine) or (parsed.seq > after and not isinstance(parsed, log_lines.Marker)):
-            yield parsed
+def _state_of(file: Lockable) -> tuple[int, ...]:
+    status = os.fstat(file.fd)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _compose(batch: list[_Ticket], tail: _Tail) -> tuple[list[bytes], _Tail]:
+    """Ask everybody what to append. Returns the lines, and the tail that there will be behind them."""
+    lines: list[bytes] = []
+    seq, last, size = tail.seq, tail.last, 0
+    for ticket in batch:
+        outcomes: list[Appended] = []
+        for compose in ticket.composes:
+            try:
+                payloads = compose(last)
+            except Exception as error:  # noqa: BLE001 - belongs to this caller alone
+                outcomes.append(error)
+                continue
+            first = seq + 1
+            for payload in payloads:
+                seq += 1
+                line = b'{"seq":%d%s%s' % (seq, b"," if len(payload) > 2 else b"", payload[1:])
+                last = LogLine(seq, line)
+                lines.append(line)
+                size += len(line) + 1
+            outcomes.append(range(first, seq + 1))
+        ticket.outcomes = outcomes
+    return lines, _Tail(tail.end + size, seq, last)
+
+
+def _find_tail(file: Lockable, end: int, known: _Tail | None) -> _Tail:
+    """Look back from the end of a sound file, no further than to what is `known` already."""
+    if known is not None and known.end >= end:
+        known = None
+    start = max(known.end if known else 0, end - _WINDOW)
+    window = os.pread(file.fd, end - start, start)
+    if start and known is None:
+        # It begins in the middle of a line.
+        window = window[window.find(b"\n") + 1 :]
+    highest = max(known.seq if known else 0, log_lines.highest_seq(window))
+    for _, parsed in log_lines.backwards(file.fd, end):
+        if isinstance(parsed, LogLine):
+            return _Tail(end, max(parsed.seq, highest), None if isinstance(parsed, log_lines.Marker) else parsed)
+    return _Tail(end, highest, None)
+
+
+def _split_at(file: Lockable, before: int, end: int) -> tuple[int, int, bool]:
+    """Where the entries from seq `before` on begin, how many stand before them, and whether there are any."""
+    start, removed = 0, 0
+    for behind, parsed in log_lines.forwards(file.fd, 0, end):
+        if isinstance(parsed, LogLine):
+            if parsed.seq >= before:
+                return start, removed, True
+            removed += not isinstance(parsed, log_lines.Marker)
+            start = behind
+    return start, removed, False
+
+
+def _copy(source: int, start: int, target: int) -> None:
+    while data := os.pread(source, _COPY, start):
+        write_all(target, data)
+        start += len(data)

@@ -1,23 +1,23 @@
 """New content before it gets its name: written and flushed aside, then moved into place in one step.
 
-A document's new content is staged in `.fsstate/staging/<owner>/`, where no listing looks, flushed, and renamed over the old
-(rename(2) is atomic: readers find the one or the other). Each process owns one such folder and keeps it locked
-while it lives; a folder whose lock is free belongs to a dead process, and the next writer sweeps it.
+A document's new content is staged in `.fsstate/staging/<owner>/`, where no listing looks, flushed, and renamed over
+the old (rename(2) is atomic: readers find the one or the other). Each process owns one such folder and keeps it
+locked while it lives; a folder whose lock is free belongs to a dead process, and the next writer sweeps it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import itertools
 import os
 import stat
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
-from fsstate.backends.files.locks import identity_of, leads_to, try_flock
-from fsstate.backends.files.tree import Directory, Tree, write_all
+from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, Tree, write_all
 from fsstate.options import StoreOptions
 
 __all__ = ["Staged", "Staging"]
@@ -36,13 +36,15 @@ class Staged:
         self._name = name
         self.fd = fd
 
-    def __enter__(self) -> Staged:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        # What is left behind is swept one day; it must not hide why the block ended.
+        with contextlib.suppress(OSError):
+            self.close()
         if self._directory is not None:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._directory.fd)
 
     def close(self) -> None:
@@ -51,10 +53,13 @@ class Staged:
         if fd >= 0:
             os.close(fd)
 
-    def detach(self) -> int:
-        """Hand the descriptor over to the caller."""
-        fd, self.fd = self.fd, -1
-        return fd
+    def open_lockable(self) -> Lockable:
+        """Open the file once more, to lock it before it has its name and to append to it after."""
+        assert self._directory is not None
+        file = Lockable.open_file(self._directory, self._name, os.O_RDWR | os.O_APPEND)
+        if file is None:
+            raise FileNotFoundError(errno.ENOENT, "the staged file was removed", self._name)
+        return file
 
     def move(self, target: Directory, name: str) -> None:
         """Give it its name, replacing what has the name now."""
@@ -78,9 +83,10 @@ class Staging:
         self._mutex = threading.RLock()
         self._numbers = itertools.count()
         self._folder: Directory | None = None
+        self._lock: Lockable | None = None
 
     def create(self, data: bytes, like: os.stat_result | None = None) -> Staged:
-        """Stage `data` with the options' mode, or with the mode and owner of the file it will replace. Not flushed yet."""
+        """Stage `data`, not flushed yet, with the options' mode or the mode and owner of the file it will replace."""
         staged = self._create_file()
         try:
             self._set_mode(staged.fd, like)
@@ -90,20 +96,29 @@ class Staging:
             raise
         return staged
 
-    def take_away(self, directory: Directory, name: str) -> None:
-        """Move an entry, whatever it is, out of sight and then remove it. Nobody sees it half removed."""
-        folder = self.folder()
+    def take_away(self, directory: Directory, name: str) -> Callable[[], None]:
+        """Move an entry, whatever it is, out of sight at once. Returns what removes it for good."""
         number = f"{next(self._numbers)}.gone"
+        folder = self.folder()
+        if not folder.is_current():
+            folder = self._new_folder()
         os.rename(name, number, src_dir_fd=directory.fd, dst_dir_fd=folder.fd)
-        folder.remove(number)
+        return lambda: folder.remove(number)
 
     def close(self) -> None:
-        """Remove the folder of this process."""
+        """Remove the folder of this process. What a write going on holds there is swept by another process."""
         with self._mutex:
             folder, self._folder = self._folder, None
+            lock, self._lock = self._lock, None
         if folder is not None:
             with contextlib.suppress(OSError):
                 os.rmdir(folder.path)
+        if lock is not None:
+            lock.close()
+
+    def folder(self) -> Directory:
+        """The folder, made on first use."""
+        return self._folder or self._new_folder()
 
     def _create_file(self) -> Staged:
         folder = self.folder()
@@ -117,52 +132,51 @@ class Staging:
         return Staged(folder, name, fd)
 
     def _set_mode(self, fd: int, like: os.stat_result | None) -> None:
-        if like is None:
-            # The umask cuts what open was given.
-            if self._options.file_mode != 0o600:
-                os.fchmod(fd, self._options.file_mode)
-            return
-        mode = stat.S_IMODE(like.st_mode)
+        mode = self._options.file_mode if like is None else stat.S_IMODE(like.st_mode)
+        # The umask cuts what open was given; it leaves the usual 0600 alone.
         if mode != 0o600 or self._options.file_mode != 0o600:
             os.fchmod(fd, mode)
-        if like.st_uid != os.geteuid() or like.st_gid != os.getegid():
-            with contextlib.suppress(PermissionError):
+        if like is not None and (like.st_uid != os.geteuid() or like.st_gid != os.getegid()):
+            # The owner where that is allowed; the mode again, since a change of owner may take bits away.
+            with contextlib.suppress(OSError):
                 os.fchown(fd, like.st_uid, like.st_gid)
-
-    def folder(self) -> Directory:
-        """The folder, made on first use."""
-        return self._folder or self._new_folder()
+                os.fchmod(fd, mode)
 
     def _new_folder(self) -> Directory:
         with self._mutex:
-            if self._folder is None or not self._folder.is_current():
-                parent = self._tree.make(_STAGING)
-                self._folder = self._lock_new_folder(parent)
-                self._sweep(parent)
+            if self._folder is not None and self._folder.is_current():
+                return self._folder
+            parent = self._tree.make(_STAGING)
+            self._folder, self._lock = self._make_own(parent)
+            try:
                 self._on_first_use()
-            return self._folder
+            except BaseException:
+                # Not used at all, then: the next write must ask again.
+                self.close()
+                raise
+            folder = self._folder
+        self._sweep(parent)
+        return folder
 
-    def _lock_new_folder(self, parent: Directory) -> Directory:
+    def _make_own(self, parent: Directory) -> tuple[Directory, Lockable]:
         while True:
             name = os.urandom(8).hex()
             os.mkdir(name, 0o700, dir_fd=parent.fd)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             with contextlib.suppress(FileNotFoundError):
-                folder = Directory(os.open(name, flags, dir_fd=parent.fd), f"{parent.path}/{name}")
+                folder = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=parent.fd), f"{parent.path}/{name}", parent)
+                lock = Lockable.open_directory(folder)
                 # A sweeper may have taken it for a dead one's between mkdir and here.
-                if try_flock(folder.fd) and leads_to(folder.path, identity_of(folder.fd)):
-                    return folder
+                if lock.try_lock() and lock.is_current():
+                    return folder, lock
 
     def _sweep(self, parent: Directory) -> None:
-        for entry in list(parent.entries()):
+        for name in parent.folders():
+            # What cannot be removed now does no harm.
             with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    self._sweep_folder(parent, entry.name)
-
-    def _sweep_folder(self, parent: Directory, name: str) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.fd)
-        try:
-            if try_flock(fd, fcntl.LOCK_EX):
-                parent.remove(name)
-        finally:
-            os.close(fd)
+                folder = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=parent.fd), f"{parent.path}/{name}", parent)
+                lock = Lockable.open_directory(folder)
+                try:
+                    if lock.try_lock():
+                        parent.remove(name)
+                finally:
+                    lock.close()

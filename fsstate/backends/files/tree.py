@@ -1,37 +1,71 @@
 """The directories of a store, reached from its root without following a symlink.
 
-Guarantees: no descriptor handed out lies outside the root at the moment it is opened; a directory that `make` returns will
-still be there after a power cut, and so will every directory above it up to the root.
+Guarantees: no descriptor handed out lies outside the root; a directory that `make` returns will still be there after
+a power cut, and so will every directory above it up to the root.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import stat
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from typing import Final
 
-from fsstate.errors import StorageError, UnsafePathError
+from fsstate.errors import FsStateError, StorageError, UnsafePathError
 from fsstate.options import StoreOptions
 
-__all__ = ["Directory", "Tree", "open_regular", "write_all"]
+__all__ = ["OPEN_DIRECTORY", "Directory", "Tree", "flush_data", "identity_of", "open_regular", "refusals", "write_all"]
 
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KEPT: Final = 128
+OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Descriptors are few on some systems (256 a process on macOS): all that this package keeps stays below that.
+_KEPT: Final = 32
+# A directory may be removed between making and opening it; more often than this, something else is wrong.
+_TRIES: Final = 8
+# A file system that cannot flush a directory says so with these; its names last as well as it makes them.
+_NO_DIRECTORY_FLUSH: Final = (errno.EINVAL, errno.ENOTSUP)
+
+
+@contextlib.contextmanager
+def refusals(action: str, path: str) -> Generator[None]:
+    """Tell as StorageError what the operating system refuses in this block."""
+    try:
+        yield
+    except FsStateError:
+        raise
+    except OSError as error:
+        raise StorageError.of(action, path, error) from error
 
 
 def write_all(fd: int, data: bytes) -> None:
     """Write all of `data`, however many short writes that takes."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
+
+
+def flush_data(fd: int) -> None:
+    """Make a file's content survive a power cut. Never to be repeated on the same file when it failed."""
+    if sys.platform == "darwin":
+        # fsync leaves the data in the drive's cache there.
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(fd)
+
+
+def identity_of(fd: int) -> tuple[int, int]:
+    """What tells an open file from every other that exists now."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def open_regular(directory: Directory, name: str, flags: int, mode: int = 0o600) -> int | None:
-    """Open a plain file in a directory, or return None when it does not exist.
+    """Open a plain file in a directory, or return None when it (or, for a new one, the directory) does not exist.
 
     Raises UnsafePathError for a symlink, a directory, or anything else that is no plain file; nothing waits for a pipe.
     """
@@ -55,13 +89,14 @@ def open_regular(directory: Directory, name: str, flags: int, mode: int = 0o600)
 class Directory:
     """An open directory. Its descriptor lives as long as somebody refers to the object."""
 
-    __slots__ = ("_identity", "fd", "lasting", "path")
+    __slots__ = ("_identity", "_name", "_parent", "fd", "lasting", "path")
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, parent: Directory | None = None) -> None:
         self.fd = fd
         self.path = path
-        status = os.fstat(fd)
-        self._identity = (status.st_dev, status.st_ino)
+        self._parent = parent
+        self._name = path.rpartition("/")[2]
+        self._identity = identity_of(fd)
         # Whether this process has made sure that the name survives a power cut.
         self.lasting = False
 
@@ -69,17 +104,35 @@ class Directory:
         os.close(self.fd)
 
     def is_current(self) -> bool:
-        """Whether its path still leads to it: a checkout or a person may have put another one there."""
+        """Whether its path still leads to it, without a symlink: a checkout or a person may have put another there."""
         try:
-            status = os.stat(self.path)
+            if self._parent is None:
+                status = os.stat(self.path)
+            elif self._parent.is_current():
+                status = os.stat(self._name, dir_fd=self._parent.fd, follow_symlinks=False)
+            else:
+                return False
         except OSError:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
-    def entries(self) -> Iterator[os.DirEntry[str]]:
-        """What lies in it, in no order."""
-        with os.scandir(self.fd) as entries:
-            yield from entries
+    def files(self) -> list[str]:
+        """The names of the plain files in it, in no order."""
+        return self._list(lambda entry: entry.is_file(follow_symlinks=False))
+
+    def folders(self) -> list[str]:
+        """The names of the directories in it, in no order."""
+        return self._list(lambda entry: entry.is_dir(follow_symlinks=False))
+
+    def _list(self, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+        with refusals("list", self.path):
+            # A descriptor of its own: two listings on one share its position, and each misses what the other took.
+            fd = os.open(".", OPEN_DIRECTORY, dir_fd=self.fd)
+            try:
+                with os.scandir(fd) as entries:
+                    return [entry.name for entry in entries if wanted(entry)]
+            finally:
+                os.close(fd)
 
     def remove(self, name: str) -> None:
         """Remove an entry with all that is below it. Symlinks are removed, never followed."""
@@ -93,9 +146,9 @@ class Directory:
             self._remove_directory(name)
 
     def _remove_directory(self, name: str) -> None:
-        below = Directory(os.open(name, _OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}")
-        for entry in list(below.entries()):
-            below.remove(entry.name)
+        below = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}", self)
+        for entry in below._list(lambda _: True):
+            below.remove(entry)
         os.rmdir(name, dir_fd=self.fd)
 
 
@@ -104,7 +157,7 @@ class Tree:
 
     def __init__(self, root: str, options: StoreOptions) -> None:
         self.root = root
-        self._options = options
+        self._mode = options.directory_mode
         self._flush = options.durability == "full"
         self._kept: OrderedDict[str, Directory] = OrderedDict()
         self._mutex = threading.Lock()
@@ -137,14 +190,16 @@ class Tree:
         kept = self._kept.get(below)
         if kept is not None and kept.lasting and kept.is_current():
             return kept
-        made = self._reach(below, make=True)
-        assert made is not None
-        return made
+        for _ in range(_TRIES):
+            made = self._reach(below, make=True)
+            if made is not None:
+                return made
+        raise StorageError("make the directory", self.path(below), errno.ENOENT)
 
     def sync(self, directory: Directory) -> None:
         """Make the names in a directory survive a power cut."""
         if self._flush:
-            os.fsync(directory.fd)
+            _sync(directory.fd)
 
     def _reach(self, below: str, *, make: bool) -> Directory | None:
         directory = self._open_root(make=make)
@@ -156,6 +211,10 @@ class Tree:
             directory = self._step(directory, segment, reached, make=make)
         return directory
 
+    def _known(self, below: str, *, make: bool) -> Directory | None:
+        kept = self._kept.get(below)
+        return kept if kept is not None and (kept.lasting or not make) and kept.is_current() else None
+
     def _keep(self, below: str, directory: Directory) -> Directory:
         with self._mutex:
             self._kept[below] = directory
@@ -165,67 +224,64 @@ class Tree:
         return directory
 
     def _step(self, parent: Directory, segment: str, below: str, *, make: bool) -> Directory | None:
-        kept = self._kept.get(below)
-        if kept is not None and (kept.lasting or not make) and kept.is_current():
-            return kept
+        known = self._known(below, make=make)
+        if known is not None:
+            return known
         made = make and self._make_entry(parent, segment)
         try:
-            fd = os.open(segment, _OPEN_DIRECTORY, dir_fd=parent.fd)
+            fd = os.open(segment, OPEN_DIRECTORY, dir_fd=parent.fd)
         except FileNotFoundError:
             return None
-        except (NotADirectoryError, OSError) as error:
+        except OSError as error:
             return self._explain(parent, segment, below, error, make=make)
-        directory = Directory(fd, self.path(below))
+        directory = Directory(fd, self.path(below), parent)
         if make:
             self._make_lasting(parent, directory, made=made)
         return self._keep(below, directory)
 
     def _make_entry(self, parent: Directory, segment: str) -> bool:
         try:
-            os.mkdir(segment, self._options.directory_mode, dir_fd=parent.fd)
-        except FileExistsError:
+            os.mkdir(segment, self._mode, dir_fd=parent.fd)
+        except (FileExistsError, FileNotFoundError):
+            # When the parent is gone, opening the entry will tell.
             return False
         except OSError as error:
             raise StorageError.of("make the directory", f"{parent.path}/{segment}", error) from error
         return True
 
     def _make_lasting(self, parent: Directory, directory: Directory, *, made: bool) -> None:
-        # Also for a directory that was there: its maker may have died between mkdir and fsync.
-        if made:
-            self._set_mode(directory)
-        try:
+        with refusals("make sure of the directory", directory.path):
+            # mkdir's mode is cut by the umask.
+            if made and stat.S_IMODE(os.fstat(directory.fd).st_mode) != self._mode:
+                os.fchmod(directory.fd, self._mode)
+            # Also for a directory that was there: its maker may have died between mkdir and fsync.
             self.sync(parent)
-        except OSError as error:
-            raise StorageError.of("make sure of the directory", directory.path, error) from error
         directory.lasting = True
 
-    def _set_mode(self, directory: Directory) -> None:
-        # mkdir's mode is cut by the umask.
-        if stat.S_IMODE(os.fstat(directory.fd).st_mode) != self._options.directory_mode:
-            os.fchmod(directory.fd, self._options.directory_mode)
-
     def _explain(self, parent: Directory, segment: str, below: str, error: OSError, *, make: bool) -> Directory | None:
+        path = self.path(below)
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-            raise StorageError.of("open the directory", self.path(below), error) from error
-        status = os.stat(segment, dir_fd=parent.fd, follow_symlinks=False)
+            raise StorageError.of("open the directory", path, error) from error
+        with refusals("look at", path):
+            status = os.stat(segment, dir_fd=parent.fd, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
-            raise UnsafePathError("follow the symlink", self.path(below), errno.ELOOP) from error
+            raise UnsafePathError("follow the symlink", path, errno.ELOOP) from error
         if make:
-            raise UnsafePathError("use as a directory", self.path(below), errno.ENOTDIR) from error
+            raise UnsafePathError("use as a directory", path, errno.ENOTDIR) from error
         return None
 
+    # -- the root
+
     def _open_root(self, *, make: bool) -> Directory | None:
-        kept = self._kept.get("")
-        if kept is not None and (kept.lasting or not make) and kept.is_current():
-            return kept
+        known = self._known("", make=make)
+        if known is not None:
+            return known
         if make:
             self._make_root(self.root)
         try:
             # The root itself may be a symlink: whoever opened the store named it.
             fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if make or isinstance(error, NotADirectoryError):
-                raise StorageError.of("open the directory", self.root, error) from error
+        except FileNotFoundError:
             return None
         except OSError as error:
             raise StorageError.of("open the directory", self.root, error) from error
@@ -234,29 +290,42 @@ class Tree:
         return self._keep("", directory)
 
     def _make_root(self, path: str) -> None:
-        above = os.path.dirname(path) or "."
-        try:
-            os.mkdir(path, self._options.directory_mode)
-        except FileNotFoundError:
-            self._make_root(above)
-            os.mkdir(path, self._options.directory_mode)
-        except FileExistsError:
-            self._sync_path(above, optional=True)
-            return
-        except OSError as error:
-            raise StorageError.of("make the directory", path, error) from error
-        self._sync_path(above, optional=False)
-
-    def _sync_path(self, path: str, *, optional: bool) -> None:
-        if not self._flush:
-            return
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        above = os.path.dirname(path)
+        with refusals("make the directory", path):
             try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+                made = self._make_plain(path)
+            except FileNotFoundError:
+                self._make_root(above)
+                made = self._make_plain(path)
+        try:
+            self._sync_path(above)
         except OSError as error:
             # A root that was there before us may stand in a directory that we may not read.
-            if not optional:
+            if made:
                 raise StorageError.of("make sure of the directory", path, error) from error
+
+    def _make_plain(self, path: str) -> bool:
+        try:
+            os.mkdir(path, self._mode)
+        except FileExistsError:
+            return False
+        if stat.S_IMODE(os.stat(path).st_mode) != self._mode:
+            os.chmod(path, self._mode)
+        return True
+
+    def _sync_path(self, path: str) -> None:
+        if not self._flush:
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _sync(fd)
+        finally:
+            os.close(fd)
+
+
+def _sync(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_FLUSH:
+            raise

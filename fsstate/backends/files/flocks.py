@@ -1,0 +1,191 @@
+"""Locks on open files (flock), taken within a time limit, and never left to a forked child.
+
+A file lock belongs to the open file, which a fork shares: a child that kept the descriptor would keep the lock after
+its parent was killed. So every descriptor that may be locked is opened here, and closed in each child before it runs.
+
+The operating system frees a file lock when its holder dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, identity_of, open_regular
+
+__all__ = ["Lockable"]
+
+# Pauses of the quick tries, in seconds, about 10 ms in all: most locks are free by then, and a thread costs more.
+_QUICK: Final = (0.0, 20e-6, 50e-6, 100e-6, 200e-6, 400e-6, *(700e-6,) * 12)
+# The tries of somebody who will not wait: others may hold the lock for an instant, only to look whether it is free.
+_GLANCES: Final = (0.0, 20e-6, 100e-6, 300e-6)
+# A wait shorter than this is made of tries; a longer one is left to a thread, which may outlive it.
+_SHORT: Final = 0.25
+_TRY_EVERY: Final = 1e-3
+
+
+class Lockable:
+    """An open file that can be locked. Closing it, also by dropping it, unlocks it."""
+
+    __slots__ = ("__weakref__", "fd", "identity", "path")
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.fd = fd
+        self.path = path
+        self.identity = identity_of(fd)
+
+    @staticmethod
+    def open(opener: Callable[[], int | None], path: str) -> Lockable | None:
+        """Open a file with `opener`; None when that says None."""
+        # No fork comes between: its child would keep a descriptor that nobody knows of.
+        with _opening:
+            fd = opener()
+            if fd is None:
+                return None
+            file = Lockable(fd, path)
+            _open.add(file)
+            return file
+
+    @classmethod
+    def open_file(cls, directory: Directory, name: str, flags: int, mode: int = 0o600) -> Lockable | None:
+        """Open a plain file as `open_regular` does."""
+        return cls.open(lambda: open_regular(directory, name, flags, mode), f"{directory.path}/{name}")
+
+    @classmethod
+    def open_directory(cls, directory: Directory) -> Lockable:
+        """Open a directory anew: the lock of a descriptor that others use would be theirs as well."""
+        opened = cls.open(lambda: os.open(".", OPEN_DIRECTORY, dir_fd=directory.fd), directory.path)
+        assert opened is not None
+        return opened
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def is_current(self) -> bool:
+        """Whether its path still leads to it. A lock counts only while it does."""
+        try:
+            status = os.stat(self.path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return (status.st_dev, status.st_ino) == self.identity
+
+    def try_lock(self, operation: int = fcntl.LOCK_EX) -> bool:
+        """Lock it if it is free."""
+        try:
+            fcntl.flock(self.fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def lock(self, timeout: float, operation: int = fcntl.LOCK_EX) -> bool:
+        """Lock it within `timeout` seconds. When it returns False or raises, the file is not to be used any more."""
+        deadline = time.monotonic() + timeout
+        if self._try_for(_QUICK if timeout > 0 else _GLANCES, operation):
+            return True
+        if timeout >= _SHORT:
+            wait = _Wait(self, operation)
+            if wait.begin():
+                return wait.end(deadline)
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(_TRY_EVERY, left))
+            if self.try_lock(operation):
+                return True
+        return False
+
+    def _try_for(self, pauses: tuple[float, ...], operation: int) -> bool:
+        for pause in pauses:
+            if self.try_lock(operation):
+                return True
+            time.sleep(pause)
+        return False
+
+    def unlock(self) -> None:
+        """Unlock it."""
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+
+class _Wait:
+    """A wait for a file lock inside the kernel, in a thread of its own, since flock knows no time limit."""
+
+    def __init__(self, file: Lockable, operation: int) -> None:
+        self._file = file
+        self._operation = operation
+        self._mutex = threading.Lock()
+        self._ended = threading.Event()
+        self._given_up = False
+        self._error: OSError | None = None
+
+    def begin(self) -> bool:
+        """Start waiting, if there can be another thread."""
+        try:
+            threading.Thread(target=self._run, name="fsstate-lock-wait", daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
+
+    def end(self, deadline: float) -> bool:
+        """Wait until the lock is ours or the time has come."""
+        try:
+            ended = self._ended.wait(max(0.0, deadline - time.monotonic()))
+        except BaseException:
+            self._give_up()
+            raise
+        if not ended:
+            self._give_up()
+        elif self._error is not None:
+            raise self._error
+        return ended
+
+    def _give_up(self) -> None:
+        with self._mutex:
+            self._given_up = True
+            if self._ended.is_set():
+                self._file.close()
+
+    def _run(self) -> None:
+        try:
+            fcntl.flock(self._file.fd, self._operation)
+        except OSError as error:
+            self._error = error
+        with self._mutex:
+            self._ended.set()
+            if self._given_up:
+                # Closing is also unlocking: the other one lets go of this file.
+                self._file.close()
+
+
+_opening = threading.RLock()
+_open: weakref.WeakSet[Lockable] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    _opening.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    _opening.release()
+
+
+def _after_fork_in_child() -> None:
+    global _opening  # noqa: PLW0603 - other threads may have waited for it
+    _opening = threading.RLock()
+    # Without unlocking: the lock is the parent's as well.
+    for file in list(_open):
+        file.close()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
