@@ -1,0 +1,81 @@
+"""What all tests share: the public data sets, Hypothesis profiles, and a check that nothing stays open."""
+
+import gc
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# No deadlines: a durable write takes as long as the disk likes.
+hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("soak", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("fast")  # pytest --hypothesis-profile=soak chooses the other
+
+DESCRIPTORS = "/dev/fd"
+# Idle for some seconds after use by design, then gone.
+KEPT_THREADS = ("Trio thread",)
+PATIENCE = 2.0
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The public data sets, which lie beside the project and are not part of it."""
+    path = Path(__file__).parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("needs the public data sets in ../shared/data")
+    return path
+
+
+@pytest.fixture(scope="session")
+def soak_seconds() -> float:
+    """How long one test marked `soak` should go on."""
+    return float(os.environ.get("FSSTATE_SOAK_SECONDS", "20"))
+
+
+def open_files() -> dict[tuple[int, int, int], str]:
+    """The descriptors of files and directories that are open now, told by number, device and inode."""
+    found = {}
+    for name in os.listdir(DESCRIPTORS):
+        try:
+            status = os.fstat(int(name))
+        except OSError:  # the descriptor that listed the others
+            continue
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            found[int(name), status.st_dev, status.st_ino] = name
+    return found
+
+
+def path_of(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return f"descriptor {descriptor}"
+
+
+def left_open(files: dict[tuple[int, int, int], str], threads: set[threading.Thread]) -> list[str]:
+    """What is open now and was not then."""
+    more_files = [path_of(name) for key, name in open_files().items() if key not in files]
+    more_threads = [t.name for t in threading.enumerate() if t not in threads and not t.name.startswith(KEPT_THREADS)]
+    return more_files + more_threads
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves descriptors of files or threads behind; `may_leak` excuses one."""
+    if request.node.get_closest_marker("may_leak") or not os.path.isdir(DESCRIPTORS):
+        yield
+        return
+    files, threads = open_files(), set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while left := left_open(files, threads):
+        # What only a forgotten object holds goes with it; threads that were told to end need a moment.
+        gc.collect()
+        if time.monotonic() > deadline:
+            pytest.fail(f"left open: {', '.join(left)}", pytrace=False)
+        time.sleep(0.01)

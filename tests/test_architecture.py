@@ -1,0 +1,63 @@
+"""Imports go down floors only, never in circles, and never into the insides of another room."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+# A room is a module, or a package with its insides; the rooms of an open house are its modules.
+FLOORS = [
+    "errors",
+    "codec layout names times ids merge records frontmatter options backends backends.base backends.files backends.memory",
+    "documents collection markdown journal",
+    "index retention migrations search projection lifecycle sweeper",
+    "conversation streams session session_documents sessions messages tool_calls events steps summaries checkpoints runs jobs sources settings",
+    "store",
+    "aio",
+    ".",  # what `import fsstate` gives
+    "cli __main__ integrations integrations.claude_code",
+]
+OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations"}
+
+FLOOR_OF = {f"fsstate.{room}".rstrip("."): floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "fsstate").rglob("*.py"))
+}
+
+
+def room_of(module: str) -> str:
+    if module in FLOOR_OF:
+        return module
+    parent = module.rpartition(".")[0]
+    assert parent not in OPEN, f"{module} has no floor yet: give it one"
+    return room_of(parent)
+
+
+def imports(module: str) -> Iterator[str]:
+    """What a module imports of the package, wherever in it: in functions and for type checkers only, too."""
+    for node in ast.walk(ast.parse(MODULES[module].read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "fsstate")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} line {node.lineno}: import by the whole name"
+            source = node.module or ""
+            for name in (f"{source}.{alias.name}" for alias in node.names if source.partition(".")[0] == "fsstate"):
+                private = name.rpartition(".")[2].startswith("_") and not name.endswith("__")
+                yield name if name in MODULES or private else source
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down_and_not_into_insides(module: str) -> None:
+    room = room_of(module)
+    for target in imports(module):
+        there = room_of(target)
+        assert FLOOR_OF[there] <= FLOOR_OF[room], f"{module} imports upward: {target}"
+        assert there in {room, target}, f"{module} imports the insides of {there}: {target}"
+
+
+def test_imports_run_in_no_circle() -> None:
+    TopologicalSorter({module: set(imports(module)) - {module} for module in MODULES}).prepare()
