@@ -1,0 +1,208 @@
+"""Merging JSON values: pure functions that decide what a document becomes when several hands changed it.
+
+Nothing here changes its arguments. Results may share parts with them.
+Two values are the same when JSON would be: `1`, `1.0` and `true` differ, the order of keys does not matter.
+A list whose members are all objects with a distinct `id` is taken member by member; other lists are taken as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias, TypeGuard
+
+from fsstate.codec import path_to
+
+__all__ = ["keep_order", "overlay", "same", "three_way"]
+
+_Object: TypeAlias = dict[str, Any]
+_Array: TypeAlias = list[Any]
+# The members of a list by their id; the id's type is part of it, for 1 == True.
+_ById: TypeAlias = dict[tuple[type, Any], _Object]
+
+
+class _Absent:
+    """What stands for a member that an object does not have: null is a value."""
+
+
+_ABSENT: Final = _Absent()
+
+
+def _is_object(value: object) -> TypeGuard[_Object]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: object) -> TypeGuard[_Array]:
+    return isinstance(value, list)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two JSON values are equal, numbers of different types and booleans being different."""
+    if one is other:
+        return True
+    if _is_object(one) and _is_object(other):
+        return one.keys() == other.keys() and all(same(item, other[key]) for key, item in one.items())
+    if _is_array(one) and _is_array(other):
+        return len(one) == len(other) and all(map(same, one, other))
+    # NaN, which YAML knows, differs from itself.
+    return type(one) is type(other) and (one == other or (one != one and other != other))  # noqa: PLR0124
+
+
+# --- three_way -------------------------------------------------------------------------------------------------------
+
+
+def three_way(base: Any, mine: Any, theirs: Any) -> tuple[Any, tuple[str, ...]]:
+    """Merge two changes of one value. Returns the merged value and the places where the changes meet.
+
+    `base` is what both began with. A change that only one side made is taken, as is one that both made alike. Objects
+    are merged key by key and lists of objects with an `id` member by member; the order is that of `theirs`, and what
+    is new in `mine` comes last. Everything else is changed as a whole. Removing what the other side changed is a
+    conflict. At a conflict the merged value holds `mine`; places look like `$.steps[id=3].status`.
+    """
+    conflicts: list[str] = []
+    merged = _merge(base, mine, theirs, "$", conflicts)
+    return merged, tuple(conflicts)
+
+
+def _merge(base: Any, mine: Any, theirs: Any, at: str, conflicts: list[str]) -> Any:
+    if same(mine, base) or same(mine, theirs):
+        return theirs
+    if same(theirs, base):
+        return mine
+    if _is_object(mine) and _is_object(theirs) and (_is_object(base) or base is _ABSENT):
+        return _merge_objects(base if _is_object(base) else {}, mine, theirs, at, conflicts)
+    bases, lefts, rights = _by_id([] if base is _ABSENT else base), _by_id(mine), _by_id(theirs)
+    if bases is not None and lefts is not None and rights is not None:
+        return _merge_lists(bases, lefts, rights, at, conflicts)
+    conflicts.append(at)
+    return mine
+
+
+def _merge_objects(base: _Object, mine: _Object, theirs: _Object, at: str, conflicts: list[str]) -> _Object:
+    merged: _Object = {}
+    for key in theirs | mine:
+        place = path_to(at, key)
+        item = _merge(base.get(key, _ABSENT), mine.get(key, _ABSENT), theirs.get(key, _ABSENT), place, conflicts)
+        if item is not _ABSENT:
+            merged[key] = item
+    return merged
+
+
+def _merge_lists(base: _ById, mine: _ById, theirs: _ById, at: str, conflicts: list[str]) -> _Array:
+    merged: _Array = []
+    for key in theirs | mine:
+        place = f"{at}[id={key[1]}]"
+        item = _merge(base.get(key, _ABSENT), mine.get(key, _ABSENT), theirs.get(key, _ABSENT), place, conflicts)
+        if item is not _ABSENT:
+            merged.append(item)
+    return merged
+
+
+def _by_id(value: object) -> _ById | None:
+    """A list's members by id; None when it is no list, or not every member has an id of its own."""
+    if not _is_array(value):
+        return None
+    members: _ById = {}
+    for member in value:
+        key = _id_of(member)
+        if key is None or key in members:
+            return None
+        members[key] = member
+    return members
+
+
+def _id_of(member: object) -> tuple[type, Any] | None:
+    if not _is_object(member):
+        return None
+    key = member.get("id")
+    return (type(key), key) if isinstance(key, str | int) else None
+
+
+# --- overlay ---------------------------------------------------------------------------------------------------------
+
+
+def overlay(base: Any, before: Any, after: Any) -> Any:
+    """Apply the difference between `before` and `after` to `base`.
+
+    `before` and `after` are two views of a document that may know less than `base`, the document itself: keys that
+    the views do not know stay, keys keep their order, and new ones come last. What did not change between the views
+    stays as `base` has it, also where it lacks it (a default). A list's members are matched by id; else those of an
+    equal beginning and an equal end are, and between them by position, unless the list became shorter.
+    What is new is taken from `after` as it is.
+    """
+    if same(before, after):
+        return base
+    if _is_object(base) and _is_object(before) and _is_object(after):
+        return _overlay_objects(base, before, after)
+    if _is_array(base) and _is_array(before) and _is_array(after):
+        return _overlay_lists(base, before, after)
+    return after
+
+
+def _overlay_objects(base: _Object, before: _Object, after: _Object) -> _Object:
+    result: _Object = {}
+    for key, item in base.items():
+        if key in after:
+            result[key] = overlay(item, before.get(key, _ABSENT), after[key])
+        elif key not in before:
+            result[key] = item
+    for key, item in after.items():
+        if key not in base and not (key in before and same(before[key], item)):
+            result[key] = item
+    return result
+
+
+def _overlay_lists(base: _Array, before: _Array, after: _Array) -> _Array:
+    if len(base) != len(before):
+        return after
+    origins = _origins(before, after)
+    return [
+        item if origin is None else overlay(base[origin], before[origin], item)
+        for item, origin in zip(after, origins, strict=True)
+    ]
+
+
+def _origins(before: _Array, after: _Array) -> list[int | None]:
+    """For each member of `after`, the index in `before` of the member that it was made from."""
+    old, new = _by_id(before), _by_id(after)
+    if old is not None and new is not None:
+        places = {key: index for index, key in enumerate(old)}
+        return [places.get(key) for key in new]
+    limit = min(len(before), len(after))
+    head = next((index for index in range(limit) if not same(before[index], after[index])), limit)
+    limit -= head
+    tail = next((index for index in range(limit) if not same(before[-1 - index], after[-1 - index])), limit)
+    return _aligned(len(before), len(after), head, tail)
+
+
+def _aligned(old: int, new: int, head: int, tail: int) -> list[int | None]:
+    middle: list[int | None] = [None] * (new - head - tail)
+    if old <= new:
+        # What was added most likely stands behind what was there.
+        middle[: old - head - tail] = range(head, old - tail)
+    return [*range(head), *middle, *range(old - tail, old)]
+
+
+# --- keep_order ------------------------------------------------------------------------------------------------------
+
+
+def keep_order(value: Any, like: Any) -> Any:
+    """`value` with its keys in the order in which `like` has them; keys that `like` lacks come last, in their order.
+
+    Works down through objects and lists, whose members are matched by id, else by position. The values are unchanged.
+    """
+    if _is_object(value) and _is_object(like):
+        return _keep_order_of_keys(value, like)
+    if _is_array(value) and _is_array(like):
+        origins = _origins(like, value)
+        return [
+            item if origin is None else keep_order(item, like[origin])
+            for item, origin in zip(value, origins, strict=True)
+        ]
+    return value
+
+
+def _keep_order_of_keys(value: _Object, like: _Object) -> _Object:
+    ordered = {key: keep_order(value[key], item) for key, item in like.items() if key in value}
+    for key, item in value.items():
+        if key not in ordered:
+            ordered[key] = item
+    return ordered

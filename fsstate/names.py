@@ -1,0 +1,172 @@
+"""Names that are file names on every system: what is refused, and how any string is mapped to one and back.
+
+A record `name` in a category becomes `<category>/<name>.json` (or `.md`, `.jsonl`). What passes here is a single path
+component on Linux, macOS and Windows, and leaves room for every suffix that fsstate puts behind it.
+Two names that differ only in case or in Unicode normal form both pass: some file systems take them for one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from fsstate.errors import InvalidNameError
+
+__all__ = ["MAX_BYTES", "check_category", "check_name", "check_segment", "is_name", "quote_name", "unquote_name"]
+
+# A file name has at most 255 bytes; the rest is for ".jsonl" and for what staged and conflict copies are called.
+MAX_BYTES: Final = 200
+
+# Names that need no second look: the common case, decided in one match.
+_PLAIN: Final = re.compile(r"(?!(?i:CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])\Z)[A-Za-z0-9_-]{1,200}", re.ASCII)
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_FORBIDDEN: Final = re.compile(r'[<>:"|?*]')
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file: reserved with any extension too.
+_RESERVED: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³]) *(?s:\..*)?", re.IGNORECASE)
+_RECORD_SUFFIX: Final = re.compile(r"\.(?:jsonl?|md)\Z", re.IGNORECASE)
+_UNSAFE: Final = re.compile('[%/\\\\<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+_ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+
+# The quoted form of the empty string: a "%" that no hex digits follow is made from nothing else.
+_EMPTY: Final = "%"
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be a record's name, else raise InvalidNameError saying why not."""
+    reason = _flaw(name)
+    if reason is not None:
+        raise InvalidNameError(name, reason)
+    return name
+
+
+def check_segment(name: str) -> str:
+    """`check_name` for a name that is also a directory: a category's segment, or a session's id.
+
+    It must not end in .json, .jsonl or .md in any case: the directory `a.json` would stand where record `a` belongs.
+    """
+    check_name(name)
+    if (match := _RECORD_SUFFIX.search(name)) is not None:
+        raise InvalidNameError(name, f"it names a directory, and {match[0]!r} at its end is for records' files")
+    return name
+
+
+def check_category(category: str) -> str:
+    """Return `category` if it can be one: segments that pass `check_segment`, separated by `/`.
+
+    Raises InvalidNameError that names the category and the segment. `.fsstate` is refused, as is all that starts with
+    a dot.
+    """
+    if not _PLAIN.fullmatch(category):
+        for segment in category.split("/"):
+            try:
+                check_segment(segment)
+            except InvalidNameError as error:
+                place = f"segment {segment!r}: " if "/" in category else ""
+                raise InvalidNameError(category, place + error.reason) from None
+    return category
+
+
+def is_name(name: str) -> bool:
+    """Whether `check_name` accepts it."""
+    return _flaw(name) is None
+
+
+def quote_name(text: str) -> str:
+    """Map any string to a name that `check_name` and `check_segment` accept; `unquote_name` maps it back.
+
+    Different strings give different names. What is safe stays as it is, the rest becomes `%` and two hex digits for
+    each byte of its UTF-8: `a/b` gives `a%2Fb`. The empty string gives `%`.
+
+    Raises InvalidNameError when the result would take more than 200 bytes: shortening it could not be undone.
+    """
+    name = _UNSAFE.sub(_escape, text) or _EMPTY
+    name = _escape_ends(name)
+    if _RESERVED.fullmatch(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    size = len(name.encode())
+    if size > MAX_BYTES:
+        reason = f"quoted it takes {size} bytes, and {MAX_BYTES} is the limit; use a shorter id, or a hash of this one"
+        raise InvalidNameError(text, reason)
+    return name
+
+
+def unquote_name(name: str) -> str:
+    """The string that `quote_name` made `name` from.
+
+    Raises InvalidNameError for a name that it cannot have made: a stray `%`, or escapes that are not UTF-8.
+    """
+    if name == _EMPTY:
+        return ""
+    if "%" in _ESCAPES.sub("", name):
+        raise InvalidNameError(name, "it holds a '%' without two hex digits, which quote_name() never writes")
+    try:
+        return _ESCAPES.sub(_unescape, name)
+    except UnicodeDecodeError:
+        raise InvalidNameError(name, "its %-escapes are not UTF-8, so quote_name() did not write them") from None
+
+
+def _flaw(name: object) -> str | None:
+    if not isinstance(name, str):
+        return f"a name is a str, and this is a {type(name).__name__}"
+    return None if _PLAIN.fullmatch(name) else _flaw_of_text(name)
+
+
+def _flaw_of_text(name: str) -> str | None:
+    if name == "":
+        return "it is empty"
+    if name in (".", ".."):
+        return "it stands for a directory"
+    for character in "/\\":
+        if character in name:
+            return f"it contains {character!r}"
+    if (match := _CONTROL.search(name)) is not None:
+        return f"it contains the control character {match[0]!r}"
+    return _flaw_at_ends(name) or _flaw_on_windows(name) or _flaw_in_bytes(name)
+
+
+def _flaw_at_ends(name: str) -> str | None:
+    if name.strip() != name:
+        return "it begins or ends with a space"
+    if name.startswith("."):
+        return "it begins with a dot, as hidden files do"
+    if name.endswith("."):
+        return "it ends with a dot, which Windows drops"
+    return None
+
+
+def _flaw_on_windows(name: str) -> str | None:
+    if (match := _FORBIDDEN.search(name)) is not None:
+        return f"it contains {match[0]!r}, which Windows refuses"
+    if _RESERVED.fullmatch(name):
+        return "Windows reserves it for a device"
+    return None
+
+
+def _flaw_in_bytes(name: str) -> str | None:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        return f"it contains {name[error.start]!r}, half of a character, which UTF-8 cannot express"
+    return f"it takes {size} bytes, and {MAX_BYTES} is the limit" if size > MAX_BYTES else None
+
+
+def _hex(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _hex(match[0])
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "surrogatepass")
+
+
+def _escape_ends(name: str) -> str:
+    if name[0] == "." or name[0].isspace():
+        name = _hex(name[0]) + name[1:]
+    if name[-1] == "." or name[-1].isspace():
+        name = name[:-1] + _hex(name[-1])
+    if (match := _RECORD_SUFFIX.search(name)) is not None:
+        name = name[: match.start()] + _hex(".") + name[match.start() + 1 :]
+    return name
