@@ -1,0 +1,406 @@
+"""Records in memory: the `Backend` protocol without files, and the model that the files backend is tested against.
+
+Everything that `fsstate.backends.base` promises holds, save that nothing outlives the process: locks, claims, owners,
+seqs and the second run of a change all behave as they do on disk. Changes and confirmations run outside the inner
+mutex, so that they may use the backend themselves; only taking again a lock that the caller holds ends in a timeout.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import count
+from typing import Generic, TypeVar
+
+from fsstate.backends.base import (
+    Appended,
+    BadLine,
+    Blob,
+    Change,
+    Compose,
+    Held,
+    LogLine,
+    Outcome,
+    Ref,
+    Suffix,
+    Unknown,
+)
+from fsstate.errors import LockTimeoutError, NotFoundError, StorageError, StoreClosedError
+from fsstate.options import StoreOptions
+
+__all__ = ["MemoryBackend"]
+
+V = TypeVar("V")
+
+
+class _Shelves(Generic[V]):
+    """Records by category, so that listing one category does not look at all others. Requires a lock around writes."""
+
+    def __init__(self) -> None:
+        self._shelves: dict[str, dict[Ref, V]] = {}
+
+    def get(self, ref: Ref) -> V | None:
+        return self._shelves.get(ref.category, {}).get(ref)
+
+    def put(self, ref: Ref, value: V) -> None:
+        self._shelves.setdefault(ref.category, {})[ref] = value
+
+    def remove(self, ref: Ref) -> bool:
+        shelf = self._shelves.get(ref.category, {})
+        existed = shelf.pop(ref, None) is not None
+        if existed and not shelf:
+            del self._shelves[ref.category]
+        return existed
+
+    def discard(self, category: str) -> bool:
+        gone = [name for name in self._shelves if _is_within(name, category)]
+        for name in gone:
+            del self._shelves[name]
+        return bool(gone)
+
+    def names(self, category: str, suffix: Suffix) -> list[str]:
+        return [ref.name for ref in self._shelves.get(category, ()) if ref.suffix == suffix]
+
+    def categories(self) -> list[str]:
+        return list(self._shelves)
+
+
+class _Log:
+    """A log's entries. They are only ever added to, so that a reader of the first n needs no lock."""
+
+    __slots__ = ("last_seq", "lines", "stamp")
+
+    def __init__(self, lines: list[LogLine], last_seq: int, stamp: int) -> None:
+        self.lines = lines
+        # Kept apart from the lines: a trim of everything must not make the seqs begin anew.
+        self.last_seq = last_seq
+        self.stamp = stamp
+
+
+class _Lock:
+    """A record lock in somebody's hands."""
+
+    __slots__ = ("_release", "_released", "ref", "thread")
+
+    def __init__(self, ref: Ref, release: Callable[[Ref], None]) -> None:
+        self.ref = ref
+        self.thread: int | None = None
+        self._release = release
+        self._released = False
+
+    def bind_to_thread(self) -> None:
+        self.thread = threading.get_ident()
+
+    def release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._release(self.ref)
+
+
+class MemoryBackend:
+    """A `Backend` that keeps its records in memory."""
+
+    def __init__(self, options: StoreOptions | None = None) -> None:
+        self._timeout = (options or StoreOptions()).lock_timeout
+        # Guards all that follows and tells the waiting that something was given back. Never held while a callback runs.
+        self._state = threading.Condition()
+        self._documents: _Shelves[Blob] = _Shelves()
+        self._logs: _Shelves[_Log] = _Shelves()
+        self._locked: dict[Ref, _Lock] = {}
+        self._claimed: set[Ref] = set()
+        self._deleting: set[Ref] = set()
+        self._owned_writes: Counter[Ref] = Counter()
+        self._stamps = count(1)
+        self._closed = False
+
+    # Documents
+
+    def read(self, ref: Ref) -> Blob | None:
+        """The document, or None when absent."""
+        self._check_open()
+        return self._documents.get(ref)
+
+    def peek(self, ref: Ref) -> Blob | Unknown | None:
+        """The document, always known here."""
+        return self.read(ref)
+
+    def change(self, ref: Ref, change: Change, *, held: Held | None = None, owner: Ref | None = None) -> Blob | None:
+        """Read, change and write one document under its lock (or under `held`). Returns what it holds afterwards."""
+        with self._owned(owner), self._exclusive(ref) if held is None else nullcontext():
+            if held is not None and self._locked.get(ref) is not held:
+                raise StorageError("write without its lock", self.location(ref), errno.ENOLCK)
+            while True:
+                before = self.read(ref)
+                data = change(before)
+                with self._state:
+                    if self._documents.get(ref) is before:
+                        return self._store(ref, before, data)
+
+    def write_unlocked(self, ref: Ref, data: bytes | None) -> None:
+        """Write or delete (None) a document without its lock, as a person with an editor does. For tests."""
+        self._check_open()
+        with self._state:
+            self._store(ref, None, data)
+
+    def change_many(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
+        """`change` for each."""
+        self._check_open()
+        return [self._outcome(ref, change) for ref, change in changes]
+
+    def names(self, category: str, suffix: Suffix) -> list[str]:
+        """The names of a category's records of one kind, sorted."""
+        self._check_open()
+        with self._state:
+            return sorted(self._documents.names(category, suffix) + self._logs.names(category, suffix))
+
+    def categories(self, below: str = "") -> list[str]:
+        """The names of the categories directly below `below` (the top level when empty), sorted."""
+        self._check_open()
+        with self._state:
+            known = self._documents.categories() + self._logs.categories()
+        prefix = f"{below}/" if below else ""
+        return sorted({name[len(prefix) :].partition("/")[0] for name in known if name.startswith(prefix)})
+
+    def lock(self, ref: Ref, *, timeout: float | None = None) -> Held:
+        """Take a document's lock. Raises LockTimeoutError after `timeout` seconds (None: the options' default)."""
+        with self._state:
+            self._refuse_own(ref)
+            self._wait_until(lambda: ref not in self._locked, ref, timeout)
+            return self._take(ref)
+
+    def is_locked(self, ref: Ref) -> bool:
+        """Whether anybody holds the record's lock."""
+        self._check_open()
+        return ref in self._locked
+
+    # Logs
+
+    def append(self, ref: Ref, compose: Compose, *, owner: Ref | None = None) -> range:
+        """Append what `compose` says. Returns the seqs given out."""
+        with self._owned(owner), self._exclusive(ref):
+            return self._append(ref, compose)
+
+    def append_many(self, ref: Ref, composes: Sequence[Compose], *, owner: Ref | None = None) -> list[Appended]:
+        """`append` for each in order. One that raises does not stop the others."""
+        self._check_open()
+        return [self._append_outcome(ref, compose, owner) for compose in composes]
+
+    def entries(self, ref: Ref, *, after: int = 0) -> Iterator[LogLine | BadLine]:
+        """The entries with a seq greater than `after`, as they stand now."""
+        lines, end = self._lines(ref)
+        start = bisect_right(lines, after, hi=end, key=_seq_of)
+        return (lines[position] for position in range(start, end))
+
+    def entries_backwards(self, ref: Ref) -> Iterator[LogLine | BadLine]:
+        """The entries as they stand now, from the last to the first."""
+        lines, end = self._lines(ref)
+        return (lines[position] for position in range(end - 1, -1, -1))
+
+    def log_stamp(self, ref: Ref) -> tuple[int, ...] | None:
+        """A value that changes whenever the log does; None when it does not exist."""
+        self._check_open()
+        log = self._logs.get(ref)
+        return None if log is None else (log.stamp,)
+
+    def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
+        """Remove the entries with a seq lower than `before`. Returns how many went."""
+        with self._owned(owner), self._exclusive(ref), self._state:
+            lines, end = self._lines(ref)
+            gone = bisect_right(lines, before - 1, hi=end, key=_seq_of)
+            if gone:
+                # A new list: readers go on with the one they began.
+                self._logs.put(ref, _Log(lines[gone:], lines[-1].seq, next(self._stamps)))
+            return gone
+
+    def delete_log(self, ref: Ref) -> bool:
+        """Delete a log. Returns whether it existed."""
+        with self._exclusive(ref), self._state:
+            return self._logs.remove(ref)
+
+    @contextmanager
+    def claim_log(self, ref: Ref, *, owner: Ref | None = None) -> Generator[None]:
+        """Mark a log as being written by the caller until the block ends. Waits while somebody else has claimed it."""
+        with self._owned(owner), self._state:
+            self._wait_until(lambda: ref not in self._claimed, ref)
+            self._claimed.add(ref)
+        try:
+            yield
+        finally:
+            with self._state:
+                self._claimed.discard(ref)
+                self._state.notify_all()
+
+    def is_claimed(self, ref: Ref) -> bool:
+        """Whether a living writer has claimed the log."""
+        self._check_open()
+        return ref in self._claimed
+
+    # Whole categories
+
+    def delete_with(
+        self, ref: Ref, belongings: str, confirm: Callable[[], bool], *, timeout: float | None = None
+    ) -> bool:
+        """Delete a document and the category of what belongs to it, as one, if `confirm` says True."""
+        with self._state:
+            # Everything is waited for at once and then taken at once: a writer that has claimed one of the logs must
+            # not find the record closed to it while we wait for that very claim to end.
+            self._refuse_own(ref)
+            self._wait_until(lambda: not self._in_use(ref, belongings), ref, timeout)
+            held = self._take(ref)
+            self._deleting.add(ref)
+        try:
+            if self._documents.get(ref) is None or not confirm():
+                return False
+            with self._state:
+                self._documents.remove(ref)
+                self._discard(belongings)
+            return True
+        finally:
+            with self._state:
+                self._deleting.discard(ref)
+            held.release()
+
+    def discard(self, category: str) -> bool:
+        """Remove a category with all that is in it. Returns whether it existed."""
+        self._check_open()
+        with self._state:
+            return self._discard(category)
+
+    def location(self, ref: Ref) -> str:
+        """The record's address: there is no file."""
+        return f"memory:{ref}"
+
+    def close(self) -> None:
+        """Forget nothing, but refuse all later calls. Who waits for a lock is told so."""
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+
+    # Inside
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError("the store was closed")
+
+    def _wait_until(self, free: Callable[[], bool], ref: Ref, timeout: float | None = None) -> None:
+        """Requires: `_state` is held."""
+        seconds = self._timeout if timeout is None else timeout
+        if not self._state.wait_for(lambda: self._closed or free(), seconds):
+            raise LockTimeoutError(self.location(ref), seconds)
+        self._check_open()
+
+    def _refuse_own(self, ref: Ref) -> None:
+        """Requires: `_state` is held."""
+        held = self._locked.get(ref)
+        if held is not None and held.thread == threading.get_ident():
+            hint = "this thread holds the lock itself; change the record inside its edit block, or after it"
+            raise LockTimeoutError(self.location(ref), 0, hint)
+
+    def _take(self, ref: Ref) -> _Lock:
+        """Requires: `_state` is held, and the lock is free."""
+        held = self._locked[ref] = _Lock(ref, self._unlock)
+        return held
+
+    def _unlock(self, ref: Ref) -> None:
+        with self._state:
+            self._locked.pop(ref, None)
+            self._state.notify_all()
+
+    @contextmanager
+    def _exclusive(self, ref: Ref) -> Generator[None]:
+        held = self.lock(ref)
+        try:
+            yield
+        finally:
+            held.release()
+
+    def _owned(self, owner: Ref | None) -> AbstractContextManager[None]:
+        self._check_open()
+        return nullcontext() if owner is None else self._owned_write(owner)
+
+    @contextmanager
+    def _owned_write(self, owner: Ref) -> Generator[None]:
+        with self._state:
+            self._wait_until(lambda: owner not in self._deleting, owner)
+            if self._documents.get(owner) is None:
+                raise NotFoundError(self.location(owner))
+            self._owned_writes[owner] += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._owned_writes[owner] -= 1
+                if not self._owned_writes[owner]:
+                    del self._owned_writes[owner]
+                self._state.notify_all()
+
+    def _store(self, ref: Ref, before: Blob | None, data: bytes | None) -> Blob | None:
+        if data is None:
+            self._documents.remove(ref)
+            return None
+        if before is not None and before.data == data:
+            return before
+        after = Blob(data)
+        self._documents.put(ref, after)
+        return after
+
+    def _outcome(self, ref: Ref, change: Change) -> Outcome:
+        try:
+            return self.change(ref, change)
+        except Exception as error:  # noqa: BLE001 - belongs to this document alone
+            return error
+
+    def _append(self, ref: Ref, compose: Compose) -> range:
+        while True:
+            log = self._logs.get(ref)
+            objects = compose(log.lines[-1] if log is not None and log.lines else None)
+            with self._state:
+                # A category is discarded without its records' locks.
+                if self._logs.get(ref) is log:
+                    return self._extend(ref, log or _Log([], 0, 0), objects)
+
+    def _extend(self, ref: Ref, log: _Log, objects: Sequence[bytes]) -> range:
+        seqs = range(log.last_seq + 1, log.last_seq + 1 + len(objects))
+        added = [LogLine(seq, _with_seq(seq, data)) for seq, data in zip(seqs, objects, strict=True)]
+        if added:
+            log.lines.extend(added)
+            log.last_seq, log.stamp = added[-1].seq, next(self._stamps)
+            self._logs.put(ref, log)
+        return seqs
+
+    def _append_outcome(self, ref: Ref, compose: Compose, owner: Ref | None) -> Appended:
+        try:
+            return self.append(ref, compose, owner=owner)
+        except Exception as error:  # noqa: BLE001 - belongs to this caller alone
+            return error
+
+    def _lines(self, ref: Ref) -> tuple[list[LogLine], int]:
+        self._check_open()
+        log = self._logs.get(ref)
+        return ([], 0) if log is None else (log.lines, len(log.lines))
+
+    def _in_use(self, ref: Ref, belongings: str) -> bool:
+        claimed = any(_is_within(log.category, belongings) for log in self._claimed)
+        return claimed or ref in self._locked or self._owned_writes[ref] > 0
+
+    def _discard(self, category: str) -> bool:
+        documents, logs = self._documents.discard(category), self._logs.discard(category)
+        return documents or logs
+
+
+def _seq_of(line: LogLine) -> int:
+    return line.seq
+
+
+def _is_within(category: str, above: str) -> bool:
+    return category == above or category.startswith(f"{above}/")
+
+
+def _with_seq(seq: int, data: bytes) -> bytes:
+    """`{"kind":…}` becomes `{"seq":1,"kind":…}`."""
+    rest = data[1:]
+    return b'{"seq":%d' % seq + (rest if rest == b"}" else b"," + rest)

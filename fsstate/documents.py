@@ -1,0 +1,488 @@
+"""What collections and Markdown share: a category of documents, one file each.
+
+- Every write is durable when it returns, and whole: a reader sees the old document or the new one.
+- A write looks at what the file holds under the record's lock. What somebody else changed meanwhile is kept, merged,
+  or reported as ConflictError; it is never overwritten unseen, save by a plain `put`, which says "this, whatever is
+  there".
+- A save that changes nothing writes nothing.
+- A value that was handed out is the caller's to change; nothing here keeps it.
+- One document that cannot be read never hides the others: listings log and skip it, `problems()` names it.
+
+All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from itertools import islice
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
+
+from fsstate import names
+from fsstate.backends.base import Backend, Blob, Change, Held, Outcome, Ref, Suffix, Unknown
+from fsstate.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    CorruptRecordError,
+    NotFoundError,
+    UnsafePathError,
+    ValidationError,
+)
+
+__all__ = ["MISSING", "Documents", "Editing", "Item", "Missing", "Problem", "Record"]
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+# What may be wrong with one document. Not StorageError as such: a listing that takes EMFILE for "absent" would lie.
+Problem: TypeAlias = CorruptRecordError | ValidationError | UnsafePathError
+_PROBLEMS: Final = (CorruptRecordError, ValidationError, UnsafePathError)
+
+_log = logging.getLogger("fsstate")
+
+
+class Missing(Enum):
+    """The type of `MISSING`: no value was given, and None is a value."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+class Record(NamedTuple, Generic[T]):
+    """A document with its name and the revision that `put(expect=…)` and `delete(expect=…)` compare."""
+
+    name: str
+    value: T
+    revision: str
+
+
+class Item(NamedTuple, Generic[T]):
+    """A document with its name."""
+
+    name: str
+    value: T
+
+
+class Documents(ABC, Generic[T, P]):
+    """A category of documents that are read as `T` and may be given as `P`.
+
+    `owner`, if set, is the document that they belong to: writes are refused with NotFoundError once it is gone.
+    """
+
+    def __init__(self, backend: Backend, category: str, suffix: Suffix, *, owner: Ref | None = None) -> None:
+        self.category = names.check_category(category)
+        self.owner = owner
+        self._backend = backend
+        self._suffix: Suffix = suffix
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.category!r})"
+
+    # What a kind of document defines
+
+    @abstractmethod
+    def _decode(self, blob: Blob, where: str) -> T:
+        """The value in a file. Each call gives a new one."""
+
+    @abstractmethod
+    def _encode(self, value: T | P, blob: Blob | None, where: str) -> bytes:
+        """The file that holds `value`, keeping of `blob` what the value says nothing about (None: a new file)."""
+
+    def _refit(self, value: T | P, data: bytes, blob: Blob, where: str) -> bytes:
+        """`_encode` over a file that holds something else than `data`, which is the value encoded by itself."""
+        return self._encode(value, blob, where)
+
+    @abstractmethod
+    def _merge(self, base: Blob | None, mine: T, theirs: Blob | None, where: str) -> bytes | None:
+        """The file with both changes since `base` (None: no file). Raises ConflictError where they meet."""
+
+    def _field(self, value: T, name: str) -> Any:
+        """A field of the value that queries ask for, or MISSING."""
+        if isinstance(value, Mapping):
+            return cast("Mapping[str, Any]", value).get(name, MISSING)
+        return getattr(value, name, MISSING)
+
+    def _check(self, name: str) -> None:
+        """Raise what is wrong with one document."""
+        self._value(name)
+
+    # Reading: takes no lock, and gives a whole document
+
+    def get(self, name: str) -> T | None:
+        """Return the document, or None when there is none.
+
+        Raises CorruptRecordError, or ValidationError when it does not fit the model; the file stays as it is.
+        """
+        return self._value(name)
+
+    def require(self, name: str) -> T:
+        """Return the document. Raises NotFoundError when there is none."""
+        ref = self.ref_of(name)
+        return self._decode(self._present(ref, self._backend.read(ref)), self._where(ref))
+
+    def __getitem__(self, name: str) -> T:
+        return self.require(name)
+
+    def record(self, name: str) -> Record[T] | None:
+        """Return the document with its revision, or None when there is none."""
+        ref = self.ref_of(name)
+        blob = self._backend.read(ref)
+        return None if blob is None else Record(name, self._decode(blob, self._where(ref)), blob.revision)
+
+    def revision(self, name: str) -> str | None:
+        """Return what `expect=` compares: the hash of the file's bytes, as `git hash-object` prints it."""
+        blob = self._backend.read(self.ref_of(name))
+        return None if blob is None else blob.revision
+
+    def peek(self, name: str) -> T | Unknown | None:
+        """Return what `get` would, if that is known without waiting for a disk; else an `Unknown`."""
+        ref = self.ref_of(name)
+        blob = self._backend.peek(ref)
+        return blob if blob is None or isinstance(blob, Unknown) else self._decode(blob, self._where(ref))
+
+    def contains(self, name: str) -> bool:
+        """Return whether there is such a document, readable or not."""
+        return self._backend.read(self.ref_of(name)) is not None
+
+    def __contains__(self, name: str) -> bool:
+        return self.contains(name)
+
+    def names(self) -> list[str]:
+        """Return the names of all documents, sorted. Files whose names fsstate would refuse are left out."""
+        return self._backend.names(self.category, self._suffix)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def count(self) -> int:
+        """Return the number of documents."""
+        return len(self.names())
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def items(self) -> Iterator[Item[T]]:
+        """Iterate over all documents by name. What cannot be read is logged as a warning and skipped."""
+        for name in self.names():
+            ref = self.ref_of(name)
+            try:
+                blob = self._backend.read(ref)
+                if blob is not None:
+                    yield Item(name, self._decode(blob, self._where(ref)))
+            except _PROBLEMS as error:
+                _log.warning("skipped: %s", error)
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong with the documents that cannot be read. Reads them all."""
+        found: list[Problem] = []
+        for name in self.names():
+            try:
+                self._check(name)
+            except _PROBLEMS as error:
+                found.append(error)
+        return found
+
+    def query(
+        self,
+        where: Mapping[str, object] | Callable[[T], bool] | None = None,
+        *,
+        order_by: str | Sequence[str] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Item[T]]:
+        """Return the documents that fit `where`, ordered and cut to a page. Reads every document.
+
+        `where` maps fields to the values that they must equal, or says of each value whether it fits. `order_by` is a
+        field or several, each with a leading "-" to descend; documents without the field, or with None in it, come
+        last, and what is equal stays in the order of names. A `limit` of None means all.
+        """
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
+        end = None if limit is None else offset + limit
+        fitting = (item for item in self.items() if self._fits(item.value, where))
+        return list(islice(self._ordered(fitting, order_by), offset, end))
+
+    def path_of(self, name: str) -> str:
+        """Return where a person finds the document, whether it exists or not."""
+        return self._where(self.ref_of(name))
+
+    # Writing: durable when it returns
+
+    def put(self, name: str, value: T | P, *, expect: str | None = None) -> str:
+        """Save the document, whether it exists or not, and return its new revision.
+
+        With `expect`, a revision, it is saved only if the file still is that one; else ConflictError carries what the
+        file holds now. Raises InvalidValueError for what cannot be stored, and CorruptRecordError when the file cannot
+        be read: `delete` it first if nothing in it is worth saving.
+        """
+        ref = self.ref_of(name)
+        return self._write(ref, self._put(ref, value, expect)).revision
+
+    def create(self, name: str, value: T | P) -> str:
+        """Save a new document and return its revision. Raises AlreadyExistsError when there is one."""
+        return self._write(*self._create(name, value)).revision
+
+    def update(self, name: str, fn: Callable[[T], T | None], *, default: T | P | Missing = MISSING) -> T:
+        """Read, change and save the document under its lock; return it as saved.
+
+        `fn` gets the value, or a copy of `default` when there is no document, and returns the new one, or None after
+        changing it in place. It runs again when somebody without the lock changed the file meanwhile. What it raises
+        leaves the file as it is. Raises NotFoundError when there is neither document nor default.
+        """
+        ref, change = self.update_change(name, fn, default=default)
+        return self._decode(self._write(ref, change), self._where(ref))
+
+    @contextmanager
+    def edit(self, name: str, *, default: T | P | Missing = MISSING) -> Generator[T]:
+        """Give the value to a `with` block that changes it in place, under the record's lock, and save it at the end.
+
+        When somebody without the lock changed the file meanwhile, both changes are kept if they do not meet;
+        otherwise ConflictError carries all versions. An exception in the block writes nothing.
+        Raises LockTimeoutError, and NotFoundError when there is neither document nor default.
+        """
+        editing = self.open_edit(name, default=default)
+        editing.bind_to_thread()
+        try:
+            yield editing.value
+        except BaseException:
+            editing.abandon()
+            raise
+        editing.commit()
+
+    def delete(self, name: str, *, expect: str | None = None) -> bool:
+        """Delete the document; return whether there was one. `expect` is as in `put`."""
+        ref = self.ref_of(name)
+        deletion = self._deletion(ref, expect)
+        self._backend.change(ref, deletion, owner=self.owner)
+        return deletion.existed
+
+    def put_many(self, values: Mapping[str, T | P]) -> dict[str, str]:
+        """Save many documents, sharing the flushes; return their revisions.
+
+        All are checked before the first is written. Each is then as durable as with `put`, but they are no unit: when
+        one fails its error is raised, with a note of how many others were saved.
+        """
+        refs = [self.ref_of(name) for name in values]
+        changes = [(ref, self._put(ref, value, None)) for ref, value in zip(refs, values.values(), strict=True)]
+        blobs = _all_or_raise(self._change_many(changes))
+        return {name: blob.revision for name, blob in zip(values, blobs, strict=True) if blob is not None}
+
+    def delete_many(self, names: Iterable[str]) -> int:
+        """Delete many documents, sharing the flushes; return how many there were. Fails as `put_many` does."""
+        refs = [self.ref_of(name) for name in names]
+        deletions = [self._deletion(ref, None) for ref in refs]
+        _all_or_raise(self._change_many(list(zip(refs, deletions, strict=True))))
+        return sum(deletion.existed for deletion in deletions)
+
+    # The same in steps, for those who bring their own way of waiting
+
+    def ref_of(self, name: str) -> Ref:
+        """Return the document's address. Raises InvalidNameError."""
+        return Ref(self.category, names.check_name(name), self._suffix)
+
+    def put_change(self, name: str, value: T | P, *, expect: str | None = None) -> tuple[Ref, Change]:
+        """Return `put` as a change to hand to the backend. The value is copied: the caller may go on changing it.
+
+        `owner` is not part of it: hand that over as well.
+        """
+        ref = self.ref_of(name)
+        return ref, self._put(ref, self._copy(value, ref), expect)
+
+    def create_change(self, name: str, value: T | P) -> tuple[Ref, Change]:
+        """Return `create` as a change, like `put_change`."""
+        return self._create(name, self._copy(value, self.ref_of(name)))
+
+    def update_change(
+        self, name: str, fn: Callable[[T], T | None], *, default: T | P | Missing = MISSING
+    ) -> tuple[Ref, Change]:
+        """Return `update` as a change."""
+        ref = self.ref_of(name)
+        where = self._where(ref)
+        start = self._default(default, where)
+
+        def change(blob: Blob | None) -> bytes:
+            value = self._decode(self._present(ref, blob or start), where)
+            result = fn(value)
+            return self._save(value if result is None else result, blob, where)
+
+        return ref, change
+
+    def open_edit(self, name: str, *, default: T | P | Missing = MISSING, timeout: float | None = None) -> Editing[T]:
+        """Take the record's lock and read the document: `edit` in steps.
+
+        The caller must `commit` or `abandon` what is returned, in any thread. `timeout` is how many seconds to wait
+        for the lock (None: the store's default).
+        """
+        ref = self.ref_of(name)
+        where = self._where(ref)
+        start = self._default(default, where)
+        held = self._backend.lock(ref, timeout=timeout)
+        try:
+            base = self._backend.read(ref)
+            value = self._decode(self._present(ref, base or start), where)
+        except BaseException:
+            held.release()
+            raise
+        return Editing(value, held, lambda mine: self._commit(held, base, mine, where))
+
+    # Inside
+
+    def _where(self, ref: Ref) -> str:
+        return self._backend.location(ref)
+
+    def _value(self, name: str) -> T | None:
+        ref = self.ref_of(name)
+        blob = self._backend.read(ref)
+        return None if blob is None else self._decode(blob, self._where(ref))
+
+    def _present(self, ref: Ref, blob: Blob | None) -> Blob:
+        if blob is None:
+            raise NotFoundError(self._where(ref))
+        return blob
+
+    def _copy(self, value: T | P, ref: Ref) -> T:
+        where = self._where(ref)
+        return self._decode(Blob(self._encode(value, None, where)), where)
+
+    def _default(self, default: T | P | Missing, where: str) -> Blob | None:
+        # As bytes, so that every run of a change starts from an untouched value.
+        return None if isinstance(default, Missing) else Blob(self._encode(default, None, where))
+
+    def _save(self, value: T | P, blob: Blob | None, where: str) -> bytes:
+        # Encoded by itself first: what cannot be stored must be refused before anything walks through it.
+        data = self._encode(value, None, where)
+        return data if blob is None or blob.data == data else self._refit(value, data, blob, where)
+
+    def _put(self, ref: Ref, value: T | P, expect: str | None) -> Change:
+        where = self._where(ref)
+        data = self._encode(value, None, where)
+
+        def change(blob: Blob | None) -> bytes:
+            self._expect(ref, blob, expect, value)
+            return data if blob is None or blob.data == data else self._refit(value, data, blob, where)
+
+        return change
+
+    def _create(self, name: str, value: T | P) -> tuple[Ref, Change]:
+        ref = self.ref_of(name)
+        data = self._encode(value, None, self._where(ref))
+
+        def change(blob: Blob | None) -> bytes:
+            if blob is not None:
+                raise AlreadyExistsError(self._where(ref))
+            return data
+
+        return ref, change
+
+    def _expect(self, ref: Ref, blob: Blob | None, expect: str | None, mine: object) -> None:
+        if expect is None or (blob is not None and blob.revision == expect):
+            return
+        where = self._where(ref)
+        if blob is None:
+            raise ConflictError(where, mine=mine)
+        raise ConflictError(where, mine=mine, theirs=self._decode(blob, where), revision=blob.revision)
+
+    def _write(self, ref: Ref, change: Change) -> Blob:
+        return self._present(ref, self._backend.change(ref, change, owner=self.owner))
+
+    def _commit(self, held: Held, base: Blob | None, mine: T, where: str) -> str | None:
+        def change(blob: Blob | None) -> bytes | None:
+            return self._save(mine, blob, where) if _same(blob, base) else self._merge(base, mine, blob, where)
+
+        blob = self._backend.change(held.ref, change, held=held, owner=self.owner)
+        return None if blob is None else blob.revision
+
+    def _deletion(self, ref: Ref, expect: str | None) -> _Deletion:
+        return _Deletion(lambda blob: self._expect(ref, blob, expect, None))
+
+    def _change_many(self, changes: Sequence[tuple[Ref, Change]]) -> list[Outcome]:
+        if self.owner is None:
+            return self._backend.change_many(changes)
+        return [self._backend.change(ref, change, owner=self.owner) for ref, change in changes]
+
+    def _fits(self, value: T, where: Mapping[str, object] | Callable[[T], bool] | None) -> bool:
+        if where is None:
+            return True
+        if callable(where):
+            return bool(where(value))
+        return all(self._field(value, name) == wanted for name, wanted in where.items())
+
+    def _ordered(self, items: Iterable[Item[T]], order_by: str | Sequence[str]) -> Iterable[Item[T]]:
+        fields = (order_by,) if isinstance(order_by, str) else order_by
+        # Sorting is stable: the last field first, and each earlier one keeps what it finds where it is equal.
+        for field in reversed(fields):
+            items = self._sorted(items, field.removeprefix("-"), descending=field.startswith("-"))
+        return items
+
+    def _sorted(self, items: Iterable[Item[T]], field: str, *, descending: bool) -> list[Item[T]]:
+        keyed = [(self._field(item.value, field), item) for item in items]
+        present = [(_sort_key(value), item) for value, item in keyed if value is not None and value is not MISSING]
+        present.sort(key=lambda pair: pair[0], reverse=descending)
+        return [item for _, item in present] + [item for value, item in keyed if value is None or value is MISSING]
+
+
+class Editing(Generic[T]):
+    """An edit under way: the record's lock is held until `commit` or `abandon`. Not for several threads at a time.
+
+    `value` is what to change in place, or to replace.
+    """
+
+    def __init__(self, value: T, held: Held, commit: Callable[[T], str | None]) -> None:
+        self.value = value
+        self._held = held
+        self._commit = commit
+
+    def bind_to_thread(self) -> None:
+        """Make this thread's own attempts to write the document fail at once, instead of waiting for itself."""
+        self._held.bind_to_thread()
+
+    def commit(self) -> str | None:
+        """Save the value and return the document's revision (None: somebody deleted it, and nothing was changed here).
+
+        The lock is given back in any case. Raises ConflictError as `Documents.edit` says.
+        """
+        try:
+            return self._commit(self.value)
+        finally:
+            self._held.release()
+
+    def abandon(self) -> None:
+        """Give back the lock without saving. After `commit` it does nothing."""
+        self._held.release()
+
+
+class _Deletion:
+    """A change that deletes, and remembers whether there was something."""
+
+    def __init__(self, check: Callable[[Blob | None], None]) -> None:
+        self.existed = False
+        self._check = check
+
+    def __call__(self, blob: Blob | None) -> None:
+        self._check(blob)
+        self.existed = blob is not None
+
+
+def _same(one: Blob | None, other: Blob | None) -> bool:
+    return one is other or (one is not None and other is not None and one.data == other.data)
+
+
+def _all_or_raise(outcomes: Sequence[Outcome]) -> list[Blob | None]:
+    errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if errors:
+        errors[0].add_note(f"{len(errors)} of {len(outcomes)} documents failed; the others were written")
+        raise errors[0]
+    return [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+
+
+def _sort_key(value: Any) -> tuple[str, Any]:
+    """A key that never fails: numbers, texts and times among themselves, and everything else by its text."""
+    if isinstance(value, int | float):
+        return "number", value
+    kind = type(value).__name__
+    return (kind, value) if kind in ("str", "date", "datetime") else (kind, repr(value))

@@ -1,0 +1,127 @@
+"""Markdown documents in a category: text that people write, with optional YAML front matter.
+
+- Byte-faithful: what is not changed keeps its very bytes, be it CRLF, a BOM, comments or quoting.
+- The text needs nothing but this library; only who looks into the front matter needs the `yaml` extra.
+- An edit whose document was changed behind the lock is merged: the text as one piece, the front matter field by field.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Any
+
+from fsstate.backends.base import MARKDOWN, Backend, Blob, Ref
+from fsstate.documents import MISSING, Documents
+from fsstate.errors import ConflictError, CorruptRecordError, InvalidValueError, MissingExtraError
+from fsstate.frontmatter import Document
+from fsstate.merge import three_way
+
+__all__ = ["Document", "Markdown"]
+
+_log = logging.getLogger("fsstate")
+
+
+class Markdown(Documents[Document, str]):
+    """A category of Markdown documents.
+
+    They are read as `Document`. A `str` may be given for one: it is the whole file, front matter included if it
+    begins with one. `query` looks at the fields of the front matter.
+    """
+
+    def __init__(self, backend: Backend, category: str, *, owner: Ref | None = None) -> None:
+        super().__init__(backend, category, MARKDOWN, owner=owner)
+
+    def _decode(self, blob: Blob, where: str) -> Document:
+        return Document.parse(blob.data, where)
+
+    def _encode(self, value: Document | str, blob: Blob | None, where: str) -> bytes:
+        data = _text_bytes(value) if isinstance(value, str) else value.render()
+        if blob is None or data == blob.data:
+            return data
+        present = self._decode(blob, where)
+        return data if isinstance(value, str) or not _is_plain(value, data) else _laid_over(present, value)
+
+    def _merge(self, base: Blob | None, mine: Document, theirs: Blob | None, where: str) -> bytes | None:
+        data = mine.render()
+        if base is not None and data == base.data:
+            return None if theirs is None else theirs.data
+        if theirs is not None and data == theirs.data:
+            return data
+        if base is None or theirs is None:
+            raise self._conflict((base, mine, theirs), ("text",), where)
+        merged, conflicts = self._merge_parts(base, mine, theirs, where)
+        if conflicts:
+            raise self._conflict((base, mine, theirs), conflicts, where)
+        return merged.render()
+
+    def _merge_parts(self, base: Blob, mine: Document, theirs: Blob, where: str) -> tuple[Document, tuple[str, ...]]:
+        old, merged = self._decode(base, where), self._decode(theirs, where)
+        text, conflicts = three_way({"text": old.text}, {"text": mine.text}, {"text": merged.text})
+        # Front matter that nobody changed is not looked into: that would need the extra, and sound YAML.
+        if not _differs_in_text_only(base, mine, where):
+            if _differs_in_text_only(base, merged, where):
+                merged = self._decode(Blob(mine.render()), where)
+            else:
+                fields, met = three_way(old.front_matter or {}, mine.front_matter or {}, merged.front_matter or {})
+                merged.front_matter = fields or None
+                conflicts += tuple(f"$.front_matter{place[1:]}" for place in met)
+        merged.text = text["text"]
+        return merged, conflicts
+
+    def _conflict(
+        self, versions: tuple[Blob | None, Document, Blob | None], fields: tuple[str, ...], where: str
+    ) -> ConflictError:
+        base, mine, theirs = versions
+        return ConflictError(
+            where,
+            base=None if base is None else self._decode(base, where),
+            mine=mine,
+            theirs=None if theirs is None else self._decode(theirs, where),
+            revision=None if theirs is None else theirs.revision,
+            fields=fields,
+        )
+
+    def _field(self, value: Document, name: str) -> Any:
+        try:
+            return (value.front_matter or {}).get(name, MISSING)
+        except CorruptRecordError as error:
+            # It has a readable text, so listings show it; no query for a field finds it.
+            _log.warning("skipped its front matter: %s", error)
+            return MISSING
+
+    def _check(self, name: str) -> None:
+        document = self.get(name)
+        # Without the extra the front matter is text like the rest, and cannot be wrong.
+        with suppress(MissingExtraError):
+            _ = document and document.front_matter
+
+
+def _text_bytes(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        reason = f"character {error.start} is half of a surrogate pair, which UTF-8 cannot express"
+        raise InvalidValueError(reason) from None
+
+
+def _is_plain(document: Document, data: bytes) -> bool:
+    """Whether the document has no layout of its own (comments, quotes …), as one that was not parsed from a file."""
+    try:
+        return Document(document.text, document.front_matter).render() == data
+    except (CorruptRecordError, MissingExtraError):
+        return False
+
+
+def _laid_over(present: Document, document: Document) -> bytes:
+    """What the document says, in the layout of what is there: a dict has no comments that could have been meant."""
+    present.text = document.text
+    present.front_matter = document.front_matter
+    return present.render()
+
+
+def _differs_in_text_only(base: Blob, document: Document, where: str) -> bool:
+    """Whether the document is the base with another text, or the same; told without looking into the front matter."""
+    copy = Document.parse(base.data, where)
+    copy.text = document.text
+    return copy.render() == document.render()

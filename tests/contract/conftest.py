@@ -1,0 +1,133 @@
+"""Every test that takes `backend` runs over memory and over files."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from fsstate.backends.base import Backend, Ref
+from fsstate.backends.memory import MemoryBackend
+from fsstate.options import StoreOptions
+from fsstate.store import Store
+
+# Long enough for a loaded machine; only a failing test waits so long.
+PATIENCE = 10.0
+
+MakeBackend: TypeAlias = Callable[[StoreOptions], Backend]
+Elsewhere: TypeAlias = Callable[[Ref, bytes | None], None]
+
+
+@pytest.fixture(params=["memory", "files"])
+def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeBackend]:
+    """Make a backend with other options than the usual ones; it is closed at the end."""
+    made: list[Backend] = []
+
+    def make(options: StoreOptions) -> Backend:
+        if request.param == "memory":
+            made.append(MemoryBackend(options))
+        else:
+            files = pytest.importorskip("fsstate.backends.files", exc_type=ImportError)
+            made.append(files.FileBackend(tmp_path / f"state{len(made) or ''}", options))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+@pytest.fixture
+def backend(make_backend: MakeBackend) -> Backend:
+    return make_backend(StoreOptions(lock_timeout=PATIENCE))
+
+
+@pytest.fixture
+def elsewhere(backend: Backend) -> Elsewhere:
+    """Change or delete a document as an editor does: without its lock, whoever holds it."""
+
+    def change(ref: Ref, data: bytes | None) -> None:
+        if isinstance(backend, MemoryBackend):
+            backend.write_unlocked(ref, data)
+            return
+        path = Path(backend.location(ref))
+        if data is None:
+            path.unlink()
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(f".{path.name}.swp")
+        staged.write_bytes(data)
+        staged.replace(path)
+
+    return change
+
+
+@pytest.fixture
+def on_disk(backend: Backend) -> Callable[[Ref], Path]:
+    """Where a record's file is; skips the test where there are no files."""
+    if isinstance(backend, MemoryBackend):
+        pytest.skip("memory has no files")
+    return lambda ref: Path(backend.location(ref))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.001)
+
+
+class Background:
+    """Runs a function in a thread; `result` waits for it, and raises what it raised."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._outcome: object = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._function()
+        except BaseException as error:  # noqa: BLE001 - raised in `result`
+            self._error = error
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def result(self) -> object:
+        self._thread.join(PATIENCE)
+        assert not self.is_running, "it never ended"
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+
+class FakeClock:
+    """A clock that moves a second at each look, and by `advance`."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(make_backend: MakeBackend, clock: FakeClock) -> Iterator[Store]:
+    options = StoreOptions(lock_timeout=PATIENCE, clock=clock)
+    with Store.over(make_backend(options), options) as store:
+        yield store
