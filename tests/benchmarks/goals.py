@@ -1,0 +1,71 @@
+"""The rows of the table: what is measured, against what, and what it should come to.
+
+A goal has two figures: on a file system without a journal, where an fsync is cheap, and on one with a journal.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.benchmarks import ours, raw
+from tests.benchmarks.interleave import Goal, Row
+from tests.benchmarks.raw import KB
+
+__all__ = ["ROWS"]
+
+_READ: Final = "import sys, fsstate; fsstate.Store(sys.argv[1]).collection('docs').get('doc')"
+_TAIL: Final = "import sys, fsstate; fsstate.Store(sys.argv[1]).journal('audit', 'trail').tail(20)"
+_CALLS: Final = "the bare system calls"
+_HELPER: Final = "a tempfile and json helper"
+
+ROWS: Final = [
+    Row("save 2 KB", _CALLS, Goal(0.95, 0.95), ours.save(2 * KB), raw.save(2 * KB)),
+    Row("save 64 KB", _CALLS, Goal(0.88, 0.85), ours.save(64 * KB), raw.save(64 * KB)),
+    Row("save 2 KB", "atomicwrites", Goal(1.1, 1.1), ours.save(2 * KB), raw.save_by_atomicwrites(2 * KB)),
+    Row("save 2 KB", _HELPER, Goal(1.4, 1.4), ours.save(2 * KB), raw.save_by_helper(2 * KB)),
+    Row("save 64 KB", _HELPER, Goal(1.4, 1.4), ours.save(64 * KB), raw.save_by_helper(64 * KB)),
+    Row("save 2 KB", "sqlite3, WAL, FULL", Goal(0.35, 0.25), ours.save(2 * KB), raw.save_in_sqlite(2 * KB)),
+    Row("put_many of 100", "100 saves", Goal(1.9, 3), ours.save_many(100), ours.save_singly(100)),
+    Row("append 200 B", "write, fdatasync", Goal(0.95, 0.95), ours.append(200), raw.append(200)),
+    Row("append 2 KB", "write, fdatasync", Goal(0.93, 0.93), ours.append(2 * KB), raw.append(2 * KB)),
+    Row(
+        "64 tasks append",
+        "a hop, lock, fdatasync each",
+        Goal(25, 30),
+        ours.append_by_tasks(200),
+        raw.append_by_tasks(200),
+    ),
+    Row("64 tasks save", "a hop and save each", Goal(1.3, 1.8), ours.save_by_tasks(2 * KB), raw.save_by_tasks(2 * KB)),
+    Row("append message 5,001", "rewriting the file", Goal(100), ours.append_message(5000), raw.rewrite_session(5000)),
+    Row("append at 5,000 entries", "append at 10", Goal(0.95, 0.95), ours.append_to(5000), ours.append_to_young(10)),
+    Row("lock and unlock", "filelock.FileLock", Goal(10, 10), ours.lock, raw.file_lock),
+    Row("load 2 KB", "a sqlite3 select", Goal(1, 1), ours.load(2 * KB, 100), raw.load_from_sqlite(2 * KB, 100)),
+    Row("load 2 KB again", "open, read", Goal(1.5, 1.5), ours.load(2 * KB, 100), raw.load_by_open(2 * KB, 100)),
+    Row("load 2 KB again", _CALLS, None, ours.load(2 * KB, 100), raw.load_by_calls(2 * KB, 100)),
+    Row("load 2 KB first", "open, read", None, ours.load_first(2 * KB, 100), raw.load_by_open(2 * KB, 100)),
+    Row("last 20 of 100 MB", "reading the log", Goal(1000, 1000), ours.tail(20), raw.read_tail(ours.large_log, 20)),
+    Row(
+        "one seq of 100 MB",
+        "reading the log",
+        Goal(1000, 1000),
+        ours.one_seq,
+        raw.read_seq(ours.large_log, ours.middle),
+    ),
+    Row(
+        "import and read",
+        "a bare interpreter",
+        Goal(45, 45),
+        raw.interpreter_time(_READ),
+        raw.interpreter_time("pass"),
+        unit="ms more",
+    ),
+    Row(
+        "memory, last 20 of 100 MB",
+        "a bare interpreter",
+        Goal(30, 30),
+        raw.interpreter_memory(_TAIL, ours.large_state),
+        raw.interpreter_memory("pass"),
+        unit="MB more",
+        rounds=7,
+    ),
+]
