@@ -57,9 +57,10 @@ class Signature(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What was read: the content, and the file's state just before `read_ns`."""
+    """What was read: the content, where from, and the file's state just before `read_ns`."""
 
     blob: Blob
+    directory: Directory
     status: os.stat_result
     read_ns: int
 
@@ -146,7 +147,7 @@ class Documents:
             # A short read, or a file that grew.
             while len(data) != status.st_size and (more := os.read(fd, max(_KEPT_EACH, len(data)))):
                 data += more
-            return _Found(Blob(data), status, now_ns)
+            return _Found(Blob(data), directory, status, now_ns)
         except OSError as error:
             raise StorageError.of("read", self._tree.path(str(ref)), error) from error
         finally:
@@ -251,7 +252,7 @@ class Documents:
     ) -> _Pending:
         path = self._tree.path(str(ref))
         try:
-            directory = self._tree.make(ref.category)
+            directory = found.directory if found and found.directory.lasting else self._tree.make(ref.category)
             staged = None if data is None else self._staging.create(data, found.status if found else None)
         except FsStateError:
             raise
@@ -275,7 +276,7 @@ class Documents:
         name = pending.ref.name + pending.ref.suffix
         path = self._tree.path(str(pending.ref))
         try:
-            self._require_unchanged(pending, name)
+            self._require_unchanged(pending, path)
             if pending.staged is not None:
                 pending.staged.move(pending.directory, name)
             elif pending.found is not None:
@@ -290,10 +291,11 @@ class Documents:
         except OSError as error:
             raise StorageError.of("write", path, error) from error
 
-    def _require_unchanged(self, pending: _Pending, name: str) -> None:
+    def _require_unchanged(self, pending: _Pending, path: str) -> None:
         found = pending.found
         try:
-            status = os.stat(name, dir_fd=pending.directory.fd, follow_symlinks=False)
+            # By its path: the directory may have been replaced as well.
+            status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             if found is None:
                 return

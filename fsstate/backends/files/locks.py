@@ -6,7 +6,7 @@ Invariants:
 1. A lock file counts only while its path leads to the inode that was locked: whoever locks one looks again, so that
    files may be unlinked by a holder, or by a person, at any time.
 2. A descriptor that was locked is never shared by two holders, and never survives into a forked child.
-3. Who takes a lock again and again lets those who wait go first after a few times: they stand in line at
+3. Who takes a lock again and again lets those who wait go first after a while: they stand in line at
    `<record>.queue`, which exists only while somebody waits. The first in line waits for the lock, the others for the
    line.
 
@@ -36,9 +36,9 @@ _LOCKS: Final = ".fsstate/locks"
 _KEPT: Final = 32
 # More lock files than this are leftovers of dead processes: sweep them.
 _MANY: Final = 512
-# Times that a lock may be taken again before those who wait get their turn. Handing it over costs as much as a save, so
-# 1 would halve what many processes get done together, while each time more adds to the longest wait.
-_IN_A_ROW: Final = 4
+# Seconds for which a lock may be taken again and again before those who wait get their turn. Handing it over costs a few
+# small saves, so without this many processes would get less done than one; with more the longest wait would grow.
+_TURN: Final = 2e-3
 # A lock file may be unlinked or its folder removed at any time; more often than this, something else is wrong.
 _TRIES: Final = 100
 
@@ -46,11 +46,11 @@ _TRIES: Final = 100
 class _LockFile:
     """The lock file of a record, kept open for the next time."""
 
-    __slots__ = ("file", "takes")
+    __slots__ = ("file", "turn_began")
 
     def __init__(self, file: Lockable) -> None:
         self.file = file
-        self.takes = 0
+        self.turn_began = 0.0
 
 
 class _Turn:
@@ -198,35 +198,35 @@ class RecordLocks:
     def _lock_file(self, ref: Ref, timeout: float, deadline: float) -> _LockFile:
         for _ in range(_TRIES):
             one = self._open(ref)
-            one.takes += 1
-            must_queue = one.takes % _IN_A_ROW == 1 and _is_queue(one.file.path)
-            if must_queue or not one.file.try_lock():
+            if _must_queue(one) or not one.file.try_lock():
                 self._stand_in_line(ref, one, timeout, deadline)
+                one.turn_began = time.monotonic()
             if one.file.is_current():
                 return one
             one.file.close()
         raise StorageError("lock (its lock file vanishes each time)", str(ref), errno.ESTALE)
 
     def _stand_in_line(self, ref: Ref, one: _LockFile, timeout: float, deadline: float) -> None:
-        one.takes = 1
-        queue = self._join_queue(ref, timeout, deadline)
+        queue, is_alone = self._join_queue(ref, timeout, deadline)
         try:
-            if one.file.try_lock():
-                # Nobody waits: the next one need not look into the line. Unlinking makes those who come now look again.
+            if not one.file.try_lock():
+                if not one.file.lock(max(0.0, deadline - time.monotonic())):
+                    raise LockTimeoutError(str(ref), timeout)
+            elif is_alone:
+                # Nobody waits: the next one need not look. Whoever came to the line meanwhile looks for it again.
                 with contextlib.suppress(OSError):
                     os.unlink(queue.path)
-            elif not one.file.lock(max(0.0, deadline - time.monotonic())):
-                raise LockTimeoutError(str(ref), timeout)
         finally:
             queue.close()
 
-    def _join_queue(self, ref: Ref, timeout: float, deadline: float) -> Lockable:
+    def _join_queue(self, ref: Ref, timeout: float, deadline: float) -> tuple[Lockable, bool]:
         for _ in range(_TRIES):
             queue = self._open_file(_queue_of(_file_name(ref)))
-            if not queue.lock(max(0.0, deadline - time.monotonic())):
+            is_alone = queue.try_lock()
+            if not is_alone and not queue.lock(max(0.0, deadline - time.monotonic()), queueing=True):
                 raise LockTimeoutError(str(ref), timeout)
             if queue.is_current():
-                return queue
+                return queue, is_alone
             queue.close()
         raise StorageError("lock (its queue vanishes each time)", str(ref), errno.ESTALE)
 
@@ -273,10 +273,14 @@ def _retire(file: Lockable) -> None:
     file.close()
 
 
-def _is_queue(path: str) -> bool:
+def _must_queue(one: _LockFile) -> bool:
+    now = time.monotonic()
+    if now - one.turn_began < _TURN:
+        return False
     try:
-        os.stat(_queue_of(path))
+        os.stat(_queue_of(one.file.path))
     except OSError:
+        one.turn_began = now
         return False
     return True
 
