@@ -6,6 +6,7 @@
 - `documents`: files replaced in one step
 - `logs`, `log_lines`: files that grow at their end
 - `deletion`: a document and what belongs to it, gone as one
+- `mark`: the format, checked before anything is touched
 """
 
 from fsstate.backends.files.backend import FORMAT, FileBackend

@@ -13,11 +13,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-import orjson
-
 from fsstate import names
 from fsstate.backends.base import (
-    JSON,
     Appended,
     BadLine,
     Blob,
@@ -36,17 +33,14 @@ from fsstate.backends.files.documents import Documents, Signature
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.locks import RecordLock, RecordLocks
 from fsstate.backends.files.logs import LogFile
+from fsstate.backends.files.mark import FORMAT, Mark
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Tree, flush_data, open_regular, refusals
-from fsstate.errors import CorruptRecordError, FsStateError, NewerFormatError, StorageError, StoreClosedError
+from fsstate.backends.files.tree import Tree, open_regular, refusals
+from fsstate.errors import FsStateError, StorageError, StoreClosedError
 from fsstate.options import StoreOptions
 
 __all__ = ["FORMAT", "FileBackend"]
 
-# On disk: the format that this code reads and writes.
-FORMAT: Final = 1
-_MARKER: Final = Ref(".fsstate", "store", JSON)
-_IGNORE: Final = b"*\n!.gitignore\n!store.json\n"
 _KEPT_LOGS: Final = 32
 # Documents that are changed at once by change_many: each takes two descriptors.
 _TOGETHER: Final = 64
@@ -66,14 +60,15 @@ class FileBackend:
         self._closed = False
         self._tree = Tree(self.root, self.options)
         self._locks = RecordLocks(self._tree)
-        self._staging = Staging(self._tree, self.options, self._mark)
+        mark = Mark(self._tree, self.options)
+        self._staging = Staging(self._tree, self.options, mark.make)
         self._documents = Documents(self._tree, self._staging, self.options)
         self._belongings = Belongings(self._tree, self._staging, self._documents, self.options)
         self._mutex = threading.Lock()
         self._logs: OrderedDict[Ref, LogFile] = OrderedDict()
         # Not in the store's keeping: a claim must be found however many other logs are written meanwhile.
         self._claims: dict[Ref, LogFile] = {}
-        self._check_format()
+        mark.check()
         _backends.add(self)
         # At the latest when the interpreter ends, so that short programs leave no lock files behind.
         self._finalizer = weakref.finalize(self, _release, self._locks, self._staging)
@@ -91,18 +86,26 @@ class FileBackend:
         self._require_open()
         return self._documents.peek(ref)
 
-    def change(self, ref: Ref, change: Change, *, held: Held | None = None, owner: Ref | None = None) -> Blob | None:
+    def change(
+        self,
+        ref: Ref,
+        change: Change,
+        *,
+        held: Held | None = None,
+        owner: Ref | None = None,
+        timeout: float | None = None,
+    ) -> Blob | None:
         self._require_open()
         if owner is not None:
-            with self._owned(ref, held), self._belongings.hold(owner):
+            with self._owned(ref, held, timeout), self._belongings.hold(owner):
                 return self._documents.change(ref, change)
-        with self._owned(ref, held):
+        with self._owned(ref, held, timeout):
             return self._documents.change(ref, change)
 
-    def _owned(self, ref: Ref, held: Held | None) -> AbstractContextManager[object]:
+    def _owned(self, ref: Ref, held: Held | None, timeout: float | None) -> AbstractContextManager[object]:
         """The record's lock for the length of a block, or nothing when it is held already."""
         if held is None:
-            lock = self._locks.acquire(ref, self.options.lock_timeout)
+            lock = self._locks.acquire(ref, self._wait(timeout))
             lock.bind_to_thread()
             return lock
         if not isinstance(held, RecordLock) or held.ref != ref or not held.is_held:
@@ -111,7 +114,7 @@ class FileBackend:
 
     def change_many(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
         self._require_open()
-        wait = self.options.lock_timeout if timeout is None else timeout
+        wait = self._wait(timeout)
         outcomes: list[Outcome] = [None] * len(changes)
         # In one order everywhere, so that two callers never wait for each other; one record never twice in a round.
         waiting = sorted((ref, index, change) for index, (ref, change) in enumerate(changes))
@@ -156,7 +159,7 @@ class FileBackend:
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> RecordLock:
         self._require_open()
-        return self._locks.acquire(ref, self.options.lock_timeout if timeout is None else timeout)
+        return self._locks.acquire(ref, self._wait(timeout))
 
     def is_locked(self, ref: Ref) -> bool:
         self._require_open()
@@ -258,7 +261,7 @@ class FileBackend:
         self, ref: Ref, belongings: str, confirm: Callable[[], bool], *, timeout: float | None = None
     ) -> bool:
         self._require_open()
-        wait = self.options.lock_timeout if timeout is None else timeout
+        wait = self._wait(timeout)
         with self._locks.acquire(ref, wait) as lock:
             lock.bind_to_thread()
             return self._belongings.delete(ref, belongings, confirm, wait)
@@ -277,6 +280,9 @@ class FileBackend:
             self._logs.clear()
         self._tree.forget()
 
+    def _wait(self, timeout: float | None) -> float:
+        return self.options.lock_timeout if timeout is None else timeout
+
     def _require_open(self) -> None:
         if self._closed:
             raise StoreClosedError(f"the store at {self.root} was closed")
@@ -289,38 +295,6 @@ class FileBackend:
         self._staging.after_fork()
         self._documents.after_fork()
         self._tree.after_fork()
-
-    # -- the store's mark
-
-    def _check_format(self) -> None:
-        if os.path.lexists(self.root) and not os.path.isdir(self.root):
-            raise StorageError("open as a store", self.root, errno.ENOTDIR)
-        blob = self._documents.read(_MARKER)
-        if blob is None:
-            return
-        path = self._tree.path(str(_MARKER))
-        try:
-            found = orjson.loads(blob.data)["format"]
-            if type(found) is not int:
-                raise TypeError
-        except (ValueError, KeyError, TypeError) as error:
-            reason = f'expected {{"format": {FORMAT}}}; restore the file, or delete it when no newer fsstate wrote here'
-            raise CorruptRecordError(path, reason) from error
-        if found > FORMAT:
-            raise NewerFormatError(path, found, FORMAT)
-
-    def _mark(self) -> None:
-        """Write the store's mark, unless it stands there already."""
-        self._check_format()
-        for name, data in ((".gitignore", _IGNORE), ("store.json", b'{\n  "format": %d\n}\n' % FORMAT)):
-            directory = self._tree.make(".fsstate")
-            if os.path.lexists(f"{directory.path}/{name}"):
-                continue
-            with self._staging.create(data) as staged:
-                if self.options.durability == "full":
-                    flush_data(staged.fd)
-                staged.move(directory, name)
-            self._tree.sync(directory)
 
 
 def _release(locks: RecordLocks, staging: Staging) -> None:

@@ -36,7 +36,7 @@ _LOCKS: Final = ".fsstate/locks"
 _KEPT: Final = 32
 # More lock files than this are leftovers of dead processes: sweep them.
 _MANY: Final = 512
-# Seconds for which a lock may be taken again and again before those who wait get their turn. Handing it over costs a few
+# Seconds for which a lock may be taken again before those who wait get their turn. Handing it over costs a few
 # small saves, so without this many processes would get less done than one; with more the longest wait would grow.
 _TURN: Final = 2e-3
 # A lock file may be unlinked or its folder removed at any time; more often than this, something else is wrong.

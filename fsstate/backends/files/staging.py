@@ -71,7 +71,7 @@ class Staged:
 class Staging:
     """The staging folder of this process. Safe to share between threads."""
 
-    def __init__(self, tree: Tree, options: StoreOptions, on_first_use: Callable[[], None]) -> None:
+    def __init__(self, tree: Tree, options: StoreOptions, on_first_use: Callable[[Staging], None]) -> None:
         self._tree = tree
         self._options = options
         self._on_first_use = on_first_use
@@ -149,7 +149,7 @@ class Staging:
             parent = self._tree.make(_STAGING)
             self._folder, self._lock = self._make_own(parent)
             try:
-                self._on_first_use()
+                self._on_first_use(self)
             except BaseException:
                 # Not used at all, then: the next write must ask again.
                 self.close()
