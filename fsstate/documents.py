@@ -175,7 +175,7 @@ class Documents(ABC, Generic[T, P]):
                 if blob is not None:
                     yield Item(name, self._decode(blob, self._where(ref)))
             except _PROBLEMS as error:
-                _log.warning("skipped: %s", error)
+                _log.warning("skipped: %s", str(error))
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the documents that cannot be read. Reads them all."""
@@ -227,25 +227,33 @@ class Documents(ABC, Generic[T, P]):
         """Save a new document and return its revision. Raises AlreadyExistsError when there is one."""
         return self._write(*self._create(name, value)).revision
 
-    def update(self, name: str, fn: Callable[[T], T | None], *, default: T | P | Missing = MISSING) -> T:
+    def update(
+        self,
+        name: str,
+        fn: Callable[[T], T | None],
+        *,
+        default: T | P | Missing = MISSING,
+        timeout: float | None = None,
+    ) -> T:
         """Read, change and save the document under its lock; return it as saved.
 
         `fn` gets the value, or a copy of `default` when there is no document, and returns the new one, or None after
         changing it in place. It runs again when somebody without the lock changed the file meanwhile. What it raises
-        leaves the file as it is. Raises NotFoundError when there is neither document nor default.
+        leaves the file as it is. Raises NotFoundError when there is neither document nor default, and LockTimeoutError
+        when the lock was not free within `timeout` seconds (None: the store's default).
         """
         ref, change = self.update_change(name, fn, default=default)
-        return self._decode(self._write(ref, change), self._where(ref))
+        return self._decode(self._write(ref, change, timeout), self._where(ref))
 
     @contextmanager
-    def edit(self, name: str, *, default: T | P | Missing = MISSING) -> Generator[T]:
+    def edit(self, name: str, *, default: T | P | Missing = MISSING, timeout: float | None = None) -> Generator[T]:
         """Give the value to a `with` block that changes it in place, under the record's lock, and save it at the end.
 
         When somebody without the lock changed the file meanwhile, both changes are kept if they do not meet;
         otherwise ConflictError carries all versions. An exception in the block writes nothing.
-        Raises LockTimeoutError, and NotFoundError when there is neither document nor default.
+        Raises as `update` does.
         """
-        editing = self.open_edit(name, default=default)
+        editing = self.open_edit(name, default=default, timeout=timeout)
         editing.bind_to_thread()
         try:
             yield editing.value
@@ -387,8 +395,8 @@ class Documents(ABC, Generic[T, P]):
             raise ConflictError(where, mine=mine)
         raise ConflictError(where, mine=mine, theirs=self._decode(blob, where), revision=blob.revision)
 
-    def _write(self, ref: Ref, change: Change) -> Blob:
-        return self._present(ref, self._backend.change(ref, change, owner=self.owner))
+    def _write(self, ref: Ref, change: Change, timeout: float | None = None) -> Blob:
+        return self._present(ref, self._backend.change(ref, change, owner=self.owner, timeout=timeout))
 
     def _commit(self, held: Held, base: Blob | None, mine: T, where: str) -> str | None:
         def change(blob: Blob | None) -> bytes | None:

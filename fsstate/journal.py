@@ -135,7 +135,7 @@ class Log:
                     raise self._bad(line)
                 row = self._decode(line)
             except CorruptRecordError as error:
-                _log.warning("skipped: %s", error)
+                _log.warning("skipped: %s", str(error))
             else:
                 yield row
 

@@ -87,7 +87,7 @@ class Markdown(Documents[Document, str]):
             return (value.front_matter or {}).get(name, MISSING)
         except CorruptRecordError as error:
             # It has a readable text, so listings show it; no query for a field finds it.
-            _log.warning("skipped its front matter: %s", error)
+            _log.warning("skipped its front matter: %s", str(error))
             return MISSING
 
     def _check(self, name: str) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple, TypeAlias
 
 from fsstate import times
 
-__all__ = ["StoreOptions"]
+__all__ = ["Durability", "StoreOptions"]
+
+Durability: TypeAlias = Literal["full", "process"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreOptions:
+class StoreOptions(NamedTuple):
     """How a store writes. The defaults are the safe ones.
 
     - `durability`: "full" makes every acknowledged write survive a power cut (fsync); "process" lets it survive the
@@ -23,14 +23,16 @@ class StoreOptions:
     - `clock`: where times come from, an aware datetime at each call; tests give their own.
     """
 
-    durability: Literal["full", "process"] = "full"
+    durability: Durability = "full"
     lock_timeout: float = 30.0
     file_mode: int = 0o600
     directory_mode: int = 0o700
     clock: Callable[[], datetime] = times.now
 
-    def __post_init__(self) -> None:
+    def checked(self) -> StoreOptions:
+        """Return the options as they are. Raises ValueError for what makes no sense."""
         if self.durability not in ("full", "process"):
             raise ValueError(f"durability must be 'full' or 'process', got {self.durability!r}")
-        if self.lock_timeout < 0:
+        if not self.lock_timeout >= 0:
             raise ValueError(f"lock_timeout must be 0 or more seconds, got {self.lock_timeout!r}")
+        return self

@@ -10,10 +10,12 @@ import pytest
 # A room is a module, or a package with its insides; the rooms of an open house are its modules.
 FLOORS = [
     "errors",
-    "codec layout names times ids merge records frontmatter options backends backends.base backends.files backends.memory",
+    "codec layout names times ids merge records frontmatter options"
+    " backends backends.base backends.files backends.memory",
     "documents collection markdown journal",
     "index retention migrations search projection lifecycle sweeper",
-    "conversation streams session session_documents sessions messages tool_calls events steps summaries checkpoints runs jobs sources settings",
+    "conversation streams session session_documents sessions messages message_reader tool_calls events steps summaries"
+    " checkpoints runs jobs sources settings",
     "store",
     "aio",
     ".",  # what `import fsstate` gives

@@ -146,10 +146,19 @@ class Backend(Protocol):
         """The document if that is known without any wait (an unchanged file that was read before); else Unknown."""
         ...
 
-    def change(self, ref: Ref, change: Change, *, held: Held | None = None, owner: Ref | None = None) -> Blob | None:
+    def change(
+        self,
+        ref: Ref,
+        change: Change,
+        *,
+        held: Held | None = None,
+        owner: Ref | None = None,
+        timeout: float | None = None,
+    ) -> Blob | None:
         """Read, change and write one document under its lock (or under `held`). Returns what it holds afterwards.
 
-        Nothing is written when `change` returns the bytes that are there.
+        Nothing is written when `change` returns the bytes that are there. Raises LockTimeoutError after `timeout`
+        seconds (None: the options' default).
         """
         ...
 
@@ -194,7 +203,10 @@ class Backend(Protocol):
         ...
 
     def log_stamp(self, ref: Ref) -> tuple[int, ...] | None:
-        """A value that changes whenever the log does; None when it does not exist. Costs no read."""
+        """A value that changes whenever the log does; None when it does not exist. Costs no read.
+
+        With more than one item, the first tells the file from every other and the second is its size in bytes.
+        """
         ...
 
     def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:

@@ -105,7 +105,7 @@ class MemoryBackend:
     """A `Backend` that keeps its records in memory."""
 
     def __init__(self, options: StoreOptions | None = None) -> None:
-        self._timeout = (options or StoreOptions()).lock_timeout
+        self._timeout = ((options or StoreOptions()).checked()).lock_timeout
         # Guards all that follows and tells the waiting that something was given back. Never held while a callback runs.
         self._state = threading.Condition()
         self._documents: _Shelves[Blob] = _Shelves()
@@ -128,9 +128,17 @@ class MemoryBackend:
         """The document, always known here."""
         return self.read(ref)
 
-    def change(self, ref: Ref, change: Change, *, held: Held | None = None, owner: Ref | None = None) -> Blob | None:
+    def change(
+        self,
+        ref: Ref,
+        change: Change,
+        *,
+        held: Held | None = None,
+        owner: Ref | None = None,
+        timeout: float | None = None,
+    ) -> Blob | None:
         """Read, change and write one document under its lock (or under `held`). Returns what it holds afterwards."""
-        with self._owned(owner), self._exclusive(ref) if held is None else nullcontext():
+        with self._owned(owner), self._exclusive(ref, timeout) if held is None else nullcontext():
             if held is not None and self._locked.get(ref) is not held:
                 raise StorageError("write without its lock", self.location(ref), errno.ENOLCK)
             while True:
@@ -149,7 +157,7 @@ class MemoryBackend:
     def change_many(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
         """`change` for each."""
         self._check_open()
-        return [self._outcome(ref, change) for ref, change in changes]
+        return [self._outcome(ref, change, timeout) for ref, change in changes]
 
     def names(self, category: str, suffix: Suffix) -> list[str]:
         """The names of a category's records of one kind, sorted."""
@@ -311,8 +319,8 @@ class MemoryBackend:
             self._state.notify_all()
 
     @contextmanager
-    def _exclusive(self, ref: Ref) -> Generator[None]:
-        held = self.lock(ref)
+    def _exclusive(self, ref: Ref, timeout: float | None = None) -> Generator[None]:
+        held = self.lock(ref, timeout=timeout)
         try:
             yield
         finally:
@@ -348,9 +356,9 @@ class MemoryBackend:
         self._documents.put(ref, after)
         return after
 
-    def _outcome(self, ref: Ref, change: Change) -> Outcome:
+    def _outcome(self, ref: Ref, change: Change, timeout: float | None) -> Outcome:
         try:
-            return self.change(ref, change)
+            return self.change(ref, change, timeout=timeout)
         except Exception as error:  # noqa: BLE001 - belongs to this document alone
             return error
 

@@ -47,7 +47,16 @@ def backend(make_backend: MakeBackend) -> Backend:
 @pytest.fixture
 def elsewhere(backend: Backend) -> Elsewhere:
     """Change or delete a document as an editor does: without its lock, whoever holds it."""
+    return editor_of(backend)
 
+
+@pytest.fixture
+def elsewhere_in(store: Store) -> Elsewhere:
+    """`elsewhere` in the store."""
+    return editor_of(store.backend)
+
+
+def editor_of(backend: Backend) -> Elsewhere:
     def change(ref: Ref, data: bytes | None) -> None:
         if isinstance(backend, MemoryBackend):
             backend.write_unlocked(ref, data)

@@ -1,0 +1,141 @@
+"""State of applications and agents as plain files: durable, concurrent, readable, diffable.
+
+    import fsstate
+
+    store = fsstate.Store("state")
+    store.collection("agents").put("planner", {"model": "m1"})
+    session = store.sessions.create(user_id="u1")
+    store.session(session.id).messages.append("user", "Hello")
+
+`AsyncStore` is the same, awaited. What is listed here is the public API; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsstate.errors import (
+    AlreadyExistsError,
+    AmbiguousIdError,
+    ConflictError,
+    CorruptRecordError,
+    FsStateError,
+    InvalidNameError,
+    InvalidTransitionError,
+    InvalidValueError,
+    LockTimeoutError,
+    MissingExtraError,
+    NewerFormatError,
+    NotFoundError,
+    OutcomeUnknownError,
+    StorageError,
+    StoreClosedError,
+    UnsafePathError,
+    ValidationError,
+)
+
+if TYPE_CHECKING:
+    from fsstate.aio import AsyncStore
+    from fsstate.collection import Collection
+    from fsstate.documents import Item, Record
+    from fsstate.frontmatter import Document
+    from fsstate.ids import new_id
+    from fsstate.journal import Entry, Journal
+    from fsstate.markdown import Markdown
+    from fsstate.messages import Message, Messages, Stream
+    from fsstate.names import quote_name, unquote_name
+    from fsstate.options import StoreOptions
+    from fsstate.retention import Kept, Pruned, PrunePolicy, PruneReport, Throttle
+    from fsstate.session import SessionHandle
+    from fsstate.sessions import Session, Sessions, SessionSummary
+    from fsstate.steps import Step, Steps
+    from fsstate.store import Store
+    from fsstate.tool_calls import ToolCall, ToolCalls
+
+__all__ = [
+    "AlreadyExistsError",
+    "AmbiguousIdError",
+    "AsyncStore",
+    "Collection",
+    "ConflictError",
+    "CorruptRecordError",
+    "Document",
+    "Entry",
+    "FsStateError",
+    "InvalidNameError",
+    "InvalidTransitionError",
+    "InvalidValueError",
+    "Item",
+    "Journal",
+    "Kept",
+    "LockTimeoutError",
+    "Markdown",
+    "Message",
+    "Messages",
+    "MissingExtraError",
+    "NewerFormatError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PrunePolicy",
+    "PruneReport",
+    "Pruned",
+    "Record",
+    "Session",
+    "SessionHandle",
+    "SessionSummary",
+    "Sessions",
+    "Step",
+    "Steps",
+    "StorageError",
+    "Store",
+    "StoreClosedError",
+    "StoreOptions",
+    "Stream",
+    "Throttle",
+    "ToolCall",
+    "ToolCalls",
+    "UnsafePathError",
+    "ValidationError",
+    "__version__",
+    "new_id",
+    "quote_name",
+    "unquote_name",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "aio": ("AsyncStore",),
+    "collection": ("Collection",),
+    "documents": ("Item", "Record"),
+    "frontmatter": ("Document",),
+    "ids": ("new_id",),
+    "journal": ("Entry", "Journal"),
+    "markdown": ("Markdown",),
+    "messages": ("Message", "Messages", "Stream"),
+    "names": ("quote_name", "unquote_name"),
+    "options": ("StoreOptions",),
+    "retention": ("Kept", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
+    "session": ("SessionHandle",),
+    "sessions": ("Session", "SessionSummary", "Sessions"),
+    "steps": ("Step", "Steps"),
+    "store": ("Store",),
+    "tool_calls": ("ToolCall", "ToolCalls"),
+}
+
+
+# Typed as object, and hidden from type checkers: they take the names from above, and must not take any others.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        for module, exported in _HOMES.items():
+            if name in exported:
+                value = globals()[name] = getattr(import_module(f"fsstate.{module}"), name)
+                return value
+        raise AttributeError(f"module 'fsstate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,195 @@
+"""Sessions for async code: the same names as the sync ones, awaited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, TypeVar, overload
+
+from fsstate.aio.documents import AsyncCollection, AsyncMarkdown
+from fsstate.aio.editing import Updater, Work, editing, update
+from fsstate.aio.journal import AsyncJournal
+from fsstate.aio.messages import AsyncMessages
+from fsstate.aio.offload import Mirror, Offload, offloaded
+from fsstate.backends.base import Backend
+from fsstate.documents import Editing
+from fsstate.retention import PrunePolicy
+from fsstate.session import SessionHandle
+from fsstate.sessions import Session, Sessions
+from fsstate.steps import Steps
+from fsstate.tool_calls import ToolCalls
+
+__all__ = ["AsyncSessionHandle", "AsyncSessions", "AsyncSteps", "AsyncToolCalls"]
+
+T = TypeVar("T")
+
+
+class AsyncSessions(Mirror[Sessions]):
+    """The sessions of a store; see `fsstate.Sessions` for what each method promises."""
+
+    def __init__(self, sessions: Sessions, offload: Offload, timeout: float) -> None:
+        super().__init__(sessions, offload)
+        self._timeout = timeout
+
+    async def update(self, id: str, fn: Updater[Session], *, timeout: float | None = None) -> Session:  # noqa: A002
+        """Read, change and save a session under its lock; return it as saved.
+
+        An async `fn` runs in the event loop while the lock is held, a plain one in a worker thread.
+        """
+
+        def plain(change: Callable[[Session], Session | None], wait: float) -> Session:
+            return self.sync.update(id, change, timeout=wait)
+
+        session = await update(self._work(id, timeout), fn, plain)
+        self.sync.saved()
+        return session
+
+    @asynccontextmanager
+    async def edit(self, id: str, *, timeout: float | None = None) -> AsyncGenerator[Session]:  # noqa: A002
+        """Give a session to an `async with` block that changes it in place, under its lock, and save it at the end."""
+        async with editing(self._work(id, timeout)) as edit:
+            yield edit.value
+        self.sync.saved()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        for name in await self.ids():
+            yield name
+
+    def path_of(self, id: str) -> str:  # noqa: A002
+        """Return where a person finds the session's document, whether it exists or not."""
+        return self.sync.path_of(id)
+
+    def auto_prune(self, policy: PrunePolicy | None, *, cooldown: timedelta = timedelta(hours=1)) -> None:
+        """From now on, after a session was saved, prune in the background: at most once per `cooldown`."""
+        self.sync.auto_prune(policy, cooldown=cooldown)
+
+    def _work(self, name: str, timeout: float | None) -> Work:
+        def open_edit(wait: float) -> Editing[Session]:
+            return self.sync.open_edit(name, timeout=wait)
+
+        return Work(self.offload, self.sync.ref_of(name), self._timeout if timeout is None else timeout, open_edit)
+
+    create = offloaded(Sessions.create)
+    get = offloaded(Sessions.get)
+    require = offloaded(Sessions.require)
+    get_or_create = offloaded(Sessions.get_or_create)
+    delete = offloaded(Sessions.delete)
+    contains = offloaded(Sessions.contains)
+    archive = offloaded(Sessions.archive)
+    unarchive = offloaded(Sessions.unarchive)
+    end = offloaded(Sessions.end)
+    move = offloaded(Sessions.move)
+    set_label = offloaded(Sessions.set_label)
+    fork = offloaded(Sessions.fork)
+    ids = offloaded(Sessions.ids)
+    count = offloaded(Sessions.count)
+    all = offloaded(Sessions.all)
+    list = offloaded(Sessions.list)
+    summary = offloaded(Sessions.summary)
+    find = offloaded(Sessions.find)
+    problems = offloaded(Sessions.problems)
+    prune = offloaded(Sessions.prune)
+
+
+class AsyncToolCalls(Mirror[ToolCalls]):
+    """The tool calls of one session; see `fsstate.ToolCalls`."""
+
+    @property
+    def path(self) -> str:
+        """Where a person finds the log."""
+        return self.sync.path
+
+    create = offloaded(ToolCalls.create)
+    extend = offloaded(ToolCalls.extend)
+    approve = offloaded(ToolCalls.approve)
+    deny = offloaded(ToolCalls.deny)
+    start = offloaded(ToolCalls.start)
+    complete = offloaded(ToolCalls.complete)
+    fail = offloaded(ToolCalls.fail)
+    update = offloaded(ToolCalls.update)
+    get = offloaded(ToolCalls.get)
+    require = offloaded(ToolCalls.require)
+    list = offloaded(ToolCalls.list)
+    pending = offloaded(ToolCalls.pending)
+    count = offloaded(ToolCalls.count)
+    problems = offloaded(ToolCalls.problems)
+
+
+class AsyncSteps(Mirror[Steps]):
+    """The steps of one session; see `fsstate.Steps`."""
+
+    @property
+    def path(self) -> str:
+        """Where a person finds the log."""
+        return self.sync.path
+
+    append = offloaded(Steps.append)
+    extend = offloaded(Steps.extend)
+    list = offloaded(Steps.list)
+    slice = offloaded(Steps.slice)
+    tail = offloaded(Steps.tail)
+    count = offloaded(Steps.count)
+    problems = offloaded(Steps.problems)
+
+
+class AsyncSessionHandle(Mirror[SessionHandle]):
+    """What belongs to one session; see `fsstate.SessionHandle`."""
+
+    def __init__(self, handle: SessionHandle, backend: Backend, offload: Offload, timeout: float) -> None:
+        super().__init__(handle, offload)
+        self._backend = backend
+        self._timeout = timeout
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.sync.id
+
+    @property
+    def path(self) -> str:
+        """Where a person finds the session's document."""
+        return self.sync.path
+
+    document = offloaded(SessionHandle.document)
+    exists = offloaded(SessionHandle.exists)
+
+    @cached_property
+    def messages(self) -> AsyncMessages:
+        """The conversation."""
+        return AsyncMessages(self.sync.messages, self._backend, self.offload)
+
+    @cached_property
+    def tool_calls(self) -> AsyncToolCalls:
+        """The tool calls and what came of them."""
+        return AsyncToolCalls(self.sync.tool_calls, self.offload)
+
+    @cached_property
+    def steps(self) -> AsyncSteps:
+        """The steps that were taken."""
+        return AsyncSteps(self.sync.steps, self.offload)
+
+    @cached_property
+    def events(self) -> AsyncJournal:
+        """The session's own journal of events."""
+        return AsyncJournal(self.sync.events, self._backend, self.offload)
+
+    @overload
+    def collection(self, name: str | None = None, *, model: None = None) -> AsyncCollection[Any]: ...
+
+    @overload
+    def collection(self, name: str | None = None, *, model: type[T]) -> AsyncCollection[T]: ...
+
+    def collection(self, name: str | None = None, *, model: type[T] | None = None) -> AsyncCollection[Any]:
+        """Return JSON documents that belong to the session."""
+        documents = self.sync.collection(name) if model is None else self.sync.collection(name, model=model)
+        return AsyncCollection(documents, self._backend, self.offload, self._timeout)
+
+    def markdown(self, name: str | None = None) -> AsyncMarkdown:
+        """Return Markdown documents that belong to the session."""
+        return AsyncMarkdown(self.sync.markdown(name), self._backend, self.offload, self._timeout)
+
+    def journal(self, name: str) -> AsyncJournal:
+        """Return a journal that belongs to the session."""
+        return AsyncJournal(self.sync.journal(name), self._backend, self.offload)

@@ -1,0 +1,111 @@
+"""A store for async code, on asyncio and trio."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from fsstate.aio.documents import AsyncCollection, AsyncMarkdown
+from fsstate.aio.journal import AsyncJournal
+from fsstate.aio.offload import Offload
+from fsstate.aio.sessions import AsyncSessionHandle, AsyncSessions
+from fsstate.options import StoreOptions
+from fsstate.store import Store
+
+if TYPE_CHECKING:
+    from fsstate.sessions import Session, SessionSummary
+
+__all__ = ["AsyncStore"]
+
+T = TypeVar("T")
+
+
+class AsyncStore:
+    """The same as `fsstate.Store`, awaited: an async context manager, for any number of tasks and event loops.
+
+    Blocking work runs in worker threads, at most 16 at once for each event loop. Tasks that want the same record queue
+    in the event loop; writes of many tasks at one moment share their flushes. Cancelling a task never leaves a lock
+    held or a write half done: a write that began is finished before the cancellation goes on.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
+        self._mirror(Store(path, options))
+
+    @classmethod
+    def in_memory(cls, options: StoreOptions | None = None) -> Self:
+        """Return a store without files, for tests: the same API, and gone when it is no longer used."""
+        return cls.of(Store.in_memory(options))
+
+    @classmethod
+    def of(cls, sync: Store) -> Self:
+        """Return the async side of an open store. Closing either closes both."""
+        store = cls.__new__(cls)
+        store._mirror(sync)
+        return store
+
+    def _mirror(self, sync: Store) -> None:
+        self.sync = sync
+        self.offload = Offload()
+        self._timeout = sync.options.lock_timeout
+
+    def __repr__(self) -> str:
+        return f"Async{self.sync!r}"
+
+    @property
+    def path(self) -> str:
+        """The store's directory."""
+        return self.sync.path
+
+    @property
+    def options(self) -> StoreOptions:
+        """The options that it was opened with."""
+        return self.sync.options
+
+    @overload
+    def collection(self, category: str, *, model: None = None) -> AsyncCollection[Any]: ...
+
+    @overload
+    def collection(self, category: str, *, model: type[T]) -> AsyncCollection[T]: ...
+
+    def collection(self, category: str, *, model: type[T] | None = None) -> AsyncCollection[Any]:
+        """Return the JSON documents of a category, read as `model` if one is given."""
+        documents = self.sync.collection(category) if model is None else self.sync.collection(category, model=model)
+        return AsyncCollection(documents, self.sync.backend, self.offload, self._timeout)
+
+    def markdown(self, category: str) -> AsyncMarkdown:
+        """Return the Markdown documents of a category."""
+        return AsyncMarkdown(self.sync.markdown(category), self.sync.backend, self.offload, self._timeout)
+
+    def journal(self, category: str, name: str) -> AsyncJournal:
+        """Return one log, `<category>/<name>.jsonl`."""
+        return AsyncJournal(self.sync.journal(category, name), self.sync.backend, self.offload)
+
+    @property
+    def sessions(self) -> AsyncSessions:
+        """The sessions."""
+        return AsyncSessions(self.sync.sessions, self.offload, self._timeout)
+
+    def session(self, id: str) -> AsyncSessionHandle:  # noqa: A002 - what the attribute is called
+        """Return what belongs to one session: messages, events, tool calls and so on. Reads nothing."""
+        return AsyncSessionHandle(self.sync.session(id), self.sync.backend, self.offload, self._timeout)
+
+    async def categories(self, below: str = "") -> list[str]:
+        """Return the names of the categories directly below one (the top level when empty), sorted."""
+        return await self.offload.run(self.sync.categories, below)
+
+    async def path_of(self, record: Session | SessionSummary | tuple[str, str]) -> str:
+        """Return which file a person finds a record in: a session, or (category, name)."""
+        return await self.offload.run(self.sync.path_of, record)
+
+    async def close(self) -> None:
+        """Give back all resources. Waits a little for pruning in the background; later calls raise StoreClosedError."""
+        await self.offload.finish(self.sync.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,144 @@
+"""What to prune, and when: pure decisions. The sweep that deletes is the business of who owns the records.
+
+Age comes from the time that a record tells, never from a file's mtime: `git checkout` resets those. A time in the
+future is no age at all, so a clock that was set back prunes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, TypeAlias
+
+__all__ = [
+    "Candidate",
+    "Expired",
+    "Kept",
+    "PrunePolicy",
+    "PruneReport",
+    "Pruned",
+    "Reason",
+    "Throttle",
+    "select_expired",
+]
+
+# Why a record is to go: it was idle for longer than the ttl, or there are more than `keep` younger ones.
+Reason: TypeAlias = Literal["ttl", "count"]
+
+_log = logging.getLogger("fsstate")
+
+
+class PrunePolicy:
+    """Which records may stay.
+
+    - `ttl`: those active within this time; the others go.
+    - `keep`: of those, the latest this many.
+    - `batch`: at most this many go at once, the oldest first; the rest waits for the next time.
+
+    None means no limit. With neither `ttl` nor `keep` nothing is ever pruned, and a warning is logged.
+    Raises ValueError for a limit of 0 or less: whoever means "off" says None.
+    """
+
+    __slots__ = ("batch", "keep", "ttl")
+
+    def __init__(self, *, ttl: timedelta | None = None, keep: int | None = None, batch: int | None = None) -> None:
+        if ttl is not None and ttl <= timedelta(0):
+            raise ValueError(f"ttl must be longer than 0, got {ttl!r}; None means that age does not matter")
+        for name, limit in (("keep", keep), ("batch", batch)):
+            if limit is not None and limit <= 0:
+                raise ValueError(f"{name} must be 1 or more, got {limit!r}; None means no limit")
+        if ttl is None and keep is None:
+            _log.warning("a PrunePolicy with neither ttl nor keep prunes nothing")
+        self.ttl = ttl
+        self.keep = keep
+        self.batch = batch
+
+    def __repr__(self) -> str:
+        return f"PrunePolicy(ttl={self.ttl!r}, keep={self.keep!r}, batch={self.batch!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PrunePolicy) and self._limits() == other._limits()
+
+    def __hash__(self) -> int:
+        return hash(self._limits())
+
+    def _limits(self) -> tuple[timedelta | None, int | None, int | None]:
+        return self.ttl, self.keep, self.batch
+
+
+class Candidate(NamedTuple):
+    """A record that may be pruned, and when it was last active (None: it does not tell, and is never pruned)."""
+
+    id: str
+    last_active: datetime | None
+
+
+class Expired(NamedTuple):
+    """A record that a policy wants to go."""
+
+    id: str
+    reason: Reason
+    last_active: datetime
+
+
+class Pruned(NamedTuple):
+    """A record that went, or would have gone in a dry run."""
+
+    id: str
+    reason: Reason
+    last_active: datetime
+
+
+class Kept(NamedTuple):
+    """A record that was to go and stayed: it was "touched" meanwhile, or "locked", or there was an "error: …"."""
+
+    id: str
+    reason: str
+
+
+class PruneReport(NamedTuple):
+    """What a sweep did. With `dry_run` nothing was deleted."""
+
+    pruned: list[Pruned]
+    kept: list[Kept]
+    dry_run: bool
+
+
+def select_expired(candidates: Iterable[Candidate], policy: PrunePolicy, now: datetime) -> list[Expired]:
+    """Decide which records go: first those older than the ttl, then all but the latest `keep` of the rest.
+
+    Oldest first; among equals by id. A record active exactly `ttl` ago stays.
+    """
+    dated = [(each.last_active, each.id) for each in candidates if each.last_active is not None]
+    dated.sort()
+    expired = [Expired(name, "ttl", active) for active, name in dated if _is_older(active, policy.ttl, now)]
+    rest = [(active, name) for active, name in dated if not _is_older(active, policy.ttl, now)]
+    surplus = 0 if policy.keep is None else max(0, len(rest) - policy.keep)
+    expired += [Expired(name, "count", active) for active, name in rest[:surplus]]
+    return expired[: policy.batch]
+
+
+def _is_older(active: datetime, ttl: timedelta | None, now: datetime) -> bool:
+    return ttl is not None and now - active > ttl
+
+
+class Throttle:
+    """Says yes once per `cooldown`, the first time at once. Any thread may ask. Unmoved by changes of the clock."""
+
+    def __init__(self, cooldown: timedelta, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cooldown = cooldown.total_seconds()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: float | None = None
+
+    def ready(self) -> bool:
+        """Whether the cooldown is over. A yes begins the next one."""
+        with self._lock:
+            now = self._clock()
+            if self._last is not None and now - self._last < self._cooldown:
+                return False
+            self._last = now
+            return True

@@ -1,0 +1,104 @@
+"""One session's records, in one hand: what `store.session(id)` gives."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Final, TypeVar, overload
+
+from fsstate import names
+from fsstate.backends.base import LOG, Ref
+from fsstate.collection import Collection
+from fsstate.journal import Journal
+from fsstate.markdown import Markdown
+from fsstate.messages import Messages
+from fsstate.projection import Projections
+from fsstate.session_documents import CATEGORY, Session
+from fsstate.sessions import Sessions
+from fsstate.steps import Steps
+from fsstate.times import Clock
+from fsstate.tool_calls import ToolCalls
+
+__all__ = ["SessionHandle"]
+
+T = TypeVar("T")
+
+# Logs whose entries have a meaning that a plain journal would not keep to.
+_MEANINGFUL: Final = ("messages", "steps", "tool_calls")
+
+
+class SessionHandle:
+    """What belongs to one session. Cheap to make: nothing is read, and the session need not exist yet.
+
+    Reading gives nothing while it does not exist; writing raises NotFoundError. Any thread may use it.
+    """
+
+    def __init__(self, sessions: Sessions, projections: Projections, clock: Clock, session_id: str) -> None:
+        self.id = names.check_segment(session_id)
+        self._sessions = sessions
+        self._projections = projections
+        self._clock = clock
+        self._owner = Ref(CATEGORY, self.id, ".json")
+        self._category = f"{CATEGORY}/{self.id}"
+
+    def __repr__(self) -> str:
+        return f"SessionHandle({self.id!r})"
+
+    def document(self) -> Session:
+        """Return the session's document. Raises NotFoundError when there is none."""
+        return self._sessions.require(self.id)
+
+    @property
+    def path(self) -> str:
+        """Where a person finds the session's document; what belongs to it is in the folder of the same name."""
+        return self._sessions.path_of(self.id)
+
+    def exists(self) -> bool:
+        """Return whether there is such a session."""
+        return self._sessions.contains(self.id)
+
+    @cached_property
+    def messages(self) -> Messages:
+        """The conversation."""
+        return Messages(self._projections, self._clock, self._owner)
+
+    @cached_property
+    def tool_calls(self) -> ToolCalls:
+        """The tool calls and what came of them."""
+        return ToolCalls(self._projections, self._clock, self._owner)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The steps that were taken."""
+        return Steps(self._projections.backend, self._clock, self._owner)
+
+    @cached_property
+    def events(self) -> Journal:
+        """The session's own journal of events."""
+        return self.journal("events")
+
+    @overload
+    def collection(self, name: str | None = None, *, model: None = None) -> Collection[Any]: ...
+
+    @overload
+    def collection(self, name: str | None = None, *, model: type[T]) -> Collection[T]: ...
+
+    def collection(self, name: str | None = None, *, model: type[T] | None = None) -> Collection[Any]:
+        """Return JSON documents that belong to the session, in `sessions/<id>/` or a folder `name` below it."""
+        category = self._below(name)
+        backend = self._projections.backend
+        if model is None:
+            return Collection(backend, category, owner=self._owner)
+        return Collection(backend, category, model, owner=self._owner)
+
+    def markdown(self, name: str | None = None) -> Markdown:
+        """Return Markdown documents that belong to the session, in `sessions/<id>/` or a folder `name` below it."""
+        return Markdown(self._projections.backend, self._below(name), owner=self._owner)
+
+    def journal(self, name: str) -> Journal:
+        """Return a journal, `sessions/<id>/<name>.jsonl`. Raises ValueError for the session's logs of other kinds."""
+        if name in _MEANINGFUL:
+            raise ValueError(f"{name!r} is no plain journal; use session.{name}")
+        return Journal(self._projections.backend, Ref(self._category, name, LOG), self._clock, owner=self._owner)
+
+    def _below(self, name: str | None) -> str:
+        return self._category if name is None else f"{self._category}/{names.check_category(name)}"
