@@ -56,7 +56,7 @@ class FileBackend:
 
     def __init__(self, root: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
         self.root: str = os.path.abspath(root)
-        self.options = options or StoreOptions()
+        self.options = (options or StoreOptions()).checked()
         self._closed = False
         self._tree = Tree(self.root, self.options)
         self._locks = RecordLocks(self._tree)

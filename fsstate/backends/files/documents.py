@@ -233,19 +233,29 @@ class Documents:
             return error
 
     def _flush_many(self, pending: list[_Pending]) -> list[Exception | None]:
-        def flush(one: _Pending) -> Exception | None:
-            try:
-                self._flush_staged(one)
-            except StorageError as error:
-                return error
-            return None
+        errors: list[Exception | None] = [None] * len(pending)
+        waiting = iter(list(enumerate(pending)))
 
-        if not self._flush or len(pending) < _MANY:
-            return [flush(one) for one in pending]
-        from concurrent.futures import ThreadPoolExecutor
+        def flush() -> None:
+            for number, one in waiting:
+                try:
+                    self._flush_staged(one)
+                except StorageError as error:
+                    errors[number] = error
 
-        with ThreadPoolExecutor(_FLUSHERS) as pool:
-            return list(pool.map(flush, pending))
+        many = self._flush and len(pending) >= _MANY
+        threads = [threading.Thread(target=flush, name="fsstate-flush") for _ in range(_FLUSHERS - 1 if many else 0)]
+        try:
+            for thread in threads:
+                # Where there can be no more threads, those that there are do it all.
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+            flush()
+        finally:
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+        return errors
 
     def _stage(
         self, place: int, ref: Ref, data: bytes | None, found: _Found | None, *, write_back: bool = False
