@@ -1,0 +1,62 @@
+"""The recorder misses nothing: strace, which sees the system calls themselves, counts the same ones."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.crash.recorder import read_trace
+
+# What the kernel calls them, and what the trace does.
+KINDS: Final = {
+    "write": "write",
+    "pwrite64": "write",
+    "ftruncate": "truncate",
+    "fsync": "flushed",
+    "fdatasync": "flushed",
+    "rename": "rename",
+    "renameat": "rename",
+    "renameat2": "rename",
+    "mkdir": "mkdir",
+    "mkdirat": "mkdir",
+    "rmdir": "remove",
+    "unlink": "remove",
+    "unlinkat": "remove",
+}
+CALL: Final = re.compile(r"^(?:\d+ +)?(\w+)\(.*\) += \d+$")
+
+
+def traced(directory: Path, workload: str) -> subprocess.CompletedProcess[str]:
+    command = ["strace", "-f", "-y", "-s", "0", "-e", f"trace={','.join(KINDS)}", "-o", str(directory / "strace")]
+    command += [sys.executable, "-m", "tests.crash", str(directory), f"0:{workload}:0:"]
+    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+
+
+def seen_by_strace(path: Path) -> Counter[str]:
+    # The directory itself is made before the recording begins.
+    lines = (line for line in path.read_text().splitlines() if "/0.base" in line and '/0.base", ' not in line)
+    calls = (CALL.match(line) for line in lines)
+    return Counter(KINDS[call[1]] for call in calls if call)
+
+
+def seen_by_recorder(path: Path) -> Counter[str]:
+    kinds = ("remove" if call.kind in ("unlink", "rmdir") else call.kind for call in read_trace(path))
+    return Counter(kind for kind in kinds if kind in KINDS.values())
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize("workload", ["documents", "trims", "deletion", "sessions, talk"])
+def test_strace_counts_the_same_calls(workload: str, tmp_path: Path) -> None:
+    done = traced(tmp_path, workload)
+    if "ptrace" in done.stderr:
+        pytest.skip(f"strace is not allowed to trace here: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "0.error").exists()
+    assert seen_by_recorder(tmp_path / "0.trace") == seen_by_strace(tmp_path / "strace")
