@@ -146,6 +146,13 @@ class Records(Script):
                 raise outcome
             self._ack(mark, outcome)
 
+    def edit_log(self, ref: Ref, line: bytes, *, seq: int, tag: int) -> None:
+        mark = self.begin("append", ref, tags=(tag,))
+        fd = os.open(f"{self.root}/{ref}", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, line)
+        os.close(fd)
+        self._ack(mark, [seq])
+
     def trim(self, ref: Ref, before: int) -> None:
         mark = self.begin("trim", ref, before=before)
         self.backend.trim(ref, before)
@@ -242,6 +249,15 @@ def _old_log(do: Records) -> None:
     do.append(TRAIL, 3, size=3000)
     do.append_many(TRAIL, [1, 2, 1])
     do.reopen()
+    do.append(TRAIL)
+
+
+def _no_newline(do: Records) -> None:
+    """A last line as editors leave it; who wrote it saw to it that it lasts."""
+    do.append(TRAIL, 2)
+    do.edit_log(TRAIL, b'{"seq":3,"tag":100,"fill":""}', seq=3, tag=100)
+    do.settle()
+    do.append(TRAIL)
     do.append(TRAIL)
 
 
@@ -429,6 +445,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     ),
     "new log": Workload(_new_log, (A, TRAIL, DEEP_LOG)),
     "old log": Workload(_old_log, (TRAIL,)),
+    "log without a last newline": Workload(_no_newline, (TRAIL,)),
     "large append": Workload(_large_append, (TRAIL,)),
     "log with a torn tail": Workload(_damaged_log(b'{"seq":4,"ta'), (TRAIL,)),
     "log with zeros": Workload(_damaged_log(bytes(300)), (TRAIL,)),
