@@ -42,6 +42,22 @@ def test_unchanged_save_writes_nothing(root: Path, tmp_path: Path) -> None:
     assert lines == []
 
 
+def test_unchanged_save_makes_what_another_left_last_once(root: Path, tmp_path: Path) -> None:
+    # Who put it there may have been killed before it flushed, or was an editor.
+    (root / "agents").mkdir(parents=True)
+    (root / "agents" / "a.json").write_bytes(b"1")
+    code = (
+        WARM.replace("b.change(doc", "b.read(doc").replace(', lambda _: b"1")', ")", 1)
+        + """
+    os.write(2, b"MARK"); b.change(doc, lambda _: b"1"); os.write(2, b"----"); b.change(doc, lambda _: b"1")
+    os.write(2, b"MARK")
+    """
+    )
+    lines = calls(code, root, tmp_path)
+    assert_order(lines, ("fdatasync", "a.json"), ("fsync", f"{root}/agents>"), ("write", "----"))
+    assert "----" in lines[-1]
+
+
 def test_delete_flushes_the_directory(root: Path, tmp_path: Path) -> None:
     lines = calls(
         WARM + '    os.write(2, b"MARK"); b.change(doc, lambda _: None); os.write(2, b"MARK")', root, tmp_path

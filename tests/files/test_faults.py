@@ -1,7 +1,7 @@
 """Each system call of a write fails in turn: the outcome told is true, and the store works on.
 
-strace makes the n-th call of a kind fail in a process of its own, for every n until there is no such call any more. What
-the process was told is then held against the files, read in a process without faults.
+strace makes the n-th call of a kind fail in a process of its own, for every n until there is no such call any more.
+What the process was told is then held against the files, read in a process without faults.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ for _ in range(3):
 b.close()
 """
 
-# Each step says "done", "failed" (must not have happened) or "unknown", and the steps after it go on in the same process.
+# Each step says "done", "failed" (must not have happened) or "unknown"; the steps after it go on in the same process.
 WORKLOAD = """
 import json
 doc, log, owner = Ref("agents", "a", JSON), Ref("sessions/s", "m", LOG), Ref("sessions", "s", JSON)
@@ -117,11 +117,12 @@ def assert_works(root: Path) -> None:
     assert [path for path in (root / ".fsstate" / "staging").rglob("*") if path.is_file()] == []
 
 
-def fail_call(process: Popen[str], place: Path, calls: str, error: str, when: int) -> str:
+def fail_call(process: Popen[str], place: Path, fault: tuple[str, str, int]) -> str:
     """Let the n-th of these calls fail from now on, and the process go on. Returns what strace saw."""
     log = place / "strace.txt"
-    fault = f"inject={calls}:error={error}:when={when}"
-    command = ["strace", "-f", "-o", str(log), "-e", f"trace={calls}", "-e", fault, "-p", str(process.pid)]
+    calls, error, when = fault
+    injection = f"inject={calls}:error={error}:when={when}"
+    command = ["strace", "-f", "-o", str(log), "-e", f"trace={calls}", "-e", injection, "-p", str(process.pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         assert "attached" in tracer.stderr.readline()
@@ -131,7 +132,7 @@ def fail_call(process: Popen[str], place: Path, calls: str, error: str, when: in
     return log.read_text()
 
 
-def try_fault(template: Path, place: Path, step: str, calls: str, error: str, when: int) -> bool:
+def try_fault(template: Path, place: Path, step: str, fault: tuple[str, str, int]) -> bool:
     """Whether there still was a call to fail."""
     place.mkdir()
     root = place / "state"
@@ -139,10 +140,10 @@ def try_fault(template: Path, place: Path, step: str, calls: str, error: str, wh
     with start(WORKLOAD.replace("STEP", STEPS[step]), root, place / "elsewhere") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        traced = fail_call(process, place, calls, error, when)
+        traced = fail_call(process, place, fault)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, (step, calls, when, err)
-    check(root, step, json.loads(out), f"{step} {calls} {when}")
+    assert process.returncode == 0, (step, fault, err)
+    check(root, step, json.loads(out), f"{step} {fault}")
     return "(INJECTED)" in traced
 
 
@@ -162,7 +163,7 @@ def check(root: Path, step: str, told: dict[str, str], where: str) -> None:
 
 def test_the_faults_reach_the_store(tmp_path: Path) -> None:
     run(SETUP, tmp_path / "template")
-    assert try_fault(tmp_path / "template", tmp_path / "place", "save", "fdatasync", "EIO", 1)
+    assert try_fault(tmp_path / "template", tmp_path / "place", "save", ("fdatasync", "EIO", 1))
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -173,7 +174,7 @@ def test_each_call_fails_in_turn(tmp_path: Path, step: str, error: str) -> None:
 
     def exhaust(calls: str) -> int:
         for when in range(1, MOST):
-            if not try_fault(template, tmp_path / f"{calls}{when}", step, calls, error, when):
+            if not try_fault(template, tmp_path / f"{calls}{when}", step, (calls, error, when)):
                 return when - 1
         raise AssertionError(f"no end of {calls}")
 

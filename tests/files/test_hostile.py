@@ -56,7 +56,11 @@ def make_socket(path: Path) -> None:
         bound.bind(path.name)
 
 
-INTRUDERS: list[Callable[[Path], object]] = [make_symlink, make_dangling, Path.mkdir, os.mkfifo, make_socket]
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+INTRUDERS: list[Callable[[Path], object]] = [make_symlink, make_dangling, make_directory, os.mkfifo, make_socket]
 
 
 @pytest.fixture(params=INTRUDERS, ids=["symlink", "dangling", "directory", "fifo", "socket"])
@@ -391,6 +395,7 @@ def test_no_descriptors_left_is_an_error_and_not_absence(root: Path) -> None:
         LIMITED
         + """
 fresh, told, seen = Ref("agents", "fresh", JSON), set(), []
+refs = [Ref("agents", f"m{n}", JSON) for n in range(40)]
 taken = []
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 b.change(fresh, lambda _: b"1")
@@ -399,11 +404,11 @@ while True:
         taken.append(os.open("/", os.O_RDONLY))
     except OSError:
         break
-value = 1
 while taken:
-    for what in (lambda: b.change(fresh, lambda blob: b"%d" % (int(blob.data) + 1) if blob else 1 / 0), lambda: b.read(doc).data,
+    for what in (lambda: b.change(fresh, lambda blob: b"%d" % (int(blob.data) + 1) if blob else 1 / 0),
+                 lambda: b.read(doc).data,
                  lambda: b.append(log, lambda last: [b"{}"] if last else 1 / 0), lambda: b.names("agents", JSON) or 1 / 0,
-                 lambda: b.change_many([(Ref("agents", f"m{n}", JSON), lambda _: b"2") for n in range(40)]) and None):
+                 lambda: b.change_many([(ref, lambda _: b"2") for ref in refs]) and None):
         try:
             seen.append(what())
         except StorageError as error:
@@ -424,7 +429,8 @@ def test_a_file_size_limit_leaves_everything_as_it_was(root: Path) -> None:
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
-for attempt in (lambda: b.change(doc, lambda _: b"x" * 20_000), lambda: b.append(log, lambda _: [b'{"x":"%s"}' % (b"x" * 20_000)])):
+big = b'{"x":"%s"}' % (b"x" * 20_000)
+for attempt in (lambda: b.change(doc, lambda _: big), lambda: b.append(log, lambda _: [big])):
     try:
         attempt()
     except StorageError as error:

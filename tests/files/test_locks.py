@@ -1,4 +1,4 @@
-"""One writer at a time, in threads, forked and separate processes, whatever happens to the holder or to the lock files."""
+"""One writer at a time, in threads, forked and separate processes, whatever happens to holders and lock files."""
 
 from __future__ import annotations
 
@@ -359,14 +359,16 @@ def test_a_claim_keeps_other_processes_from_appending(root: Path) -> None:
     backend.close()
 
 
+GREEDY = """
+b = FileBackend(root)
+print("go", flush=True)
+while True:
+    b.change(Ref("agents", "a", JSON), lambda _: b"%d" % time.time_ns())
+"""
+
+
 def test_nobody_waits_for_ever_behind_one_that_never_stops(root: Path) -> None:
-    greedy = [
-        start(
-            'b = FileBackend(root)\nprint("go", flush=True)\nwhile True: b.change(Ref("agents", "a", JSON), lambda x: b"%d" % time.time_ns())',
-            root,
-        )
-        for _ in range(2)
-    ]
+    greedy = [start(GREEDY, root) for _ in range(2)]
     backend = FileBackend(root)
     try:
         for process in greedy:

@@ -75,11 +75,24 @@ def test_zeros_that_swallowed_a_newline_take_the_last_line_along(backend: FileBa
     assert append(backend) == 4
 
 
-def test_zeros_never_take_a_whole_line_along(backend: FileBackend, path: Path) -> None:
-    path.write_bytes(THREE + bytes(40) + b"\n" + line(5))
-    assert seqs(backend) == [1, 2, 3, None, 5]
-    assert append(backend) == 6
-    assert seqs(backend) == [1, 2, 3, None, 5, 6]
+def test_lines_behind_zeros_were_not_acknowledged_and_are_kept_aside(
+    backend: FileBackend, path: Path, root: Path
+) -> None:
+    behind = bytes(40) + b"\n" + line(5)
+    path.write_bytes(THREE + behind)
+    assert seqs(backend) == [1, 2, 3, None]
+    assert append(backend) == 4
+    assert path.read_bytes() == THREE + line(4, "new")
+    kept = next((root / ".fsstate" / "quarantine").iterdir())
+    assert kept.read_bytes() == behind
+
+
+def test_zeros_far_from_the_end_are_damage_and_stay(backend: FileBackend, path: Path) -> None:
+    data = line(1) + b"a\0b\n" + b"".join(line(seq, "x" * 1000) for seq in range(2, 1302))
+    path.write_bytes(data)
+    assert seqs(backend)[:3] == [1, None, 2]
+    assert append(backend) == 1302
+    assert path.read_bytes() == data + line(1302, "new")
 
 
 def test_what_is_cut_off_is_logged(backend: FileBackend, path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,7 +113,6 @@ def test_what_is_cut_off_is_logged(backend: FileBackend, path: Path, caplog: pyt
         b'{"seq":true}',
         b"{}",
         b"\xff\xfe",
-        b"a\0b",
     ],
 )
 def test_a_bad_middle_line_is_reported_and_hides_nothing(backend: FileBackend, path: Path, bad: bytes) -> None:
@@ -265,10 +277,10 @@ def test_seek_and_backwards_agree_with_reading_it_all(
     naive = [n for raw in written if (n := json.loads(raw).get("seq", 0) if raw.startswith(b'{"seq"') else 0) > after]
     with file.open("rb") as opened:
         fd, size = opened.fileno(), file.stat().st_size
-        found = [one.seq for one in entries(fd, size, after) if isinstance(one, LogLine)]
-        whole = [one._replace(line=None) if isinstance(one, BadLine) else one for one in entries(fd, size, 0)]
+        found = [one.seq for one in entries(fd, size, size, after) if isinstance(one, LogLine)]
+        whole = [one._replace(line=None) if isinstance(one, BadLine) else one for one in entries(fd, size, size, 0)]
         assert found == naive
-        assert list(entries_backwards(fd, size)) == whole[::-1]
+        assert list(entries_backwards(fd, size, size)) == whole[::-1]
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +316,7 @@ print(read_bytes() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss 
 )
 def test_little_of_a_large_log_is_read(big_log: Path, code: str) -> None:
     read, kilobytes = map(int, run(COUNT_READS % code, big_log).split())
-    assert read < 1_000_000
+    assert read < 2_000_000
     assert kilobytes < 10_000
 
 

@@ -66,6 +66,8 @@ class FileBackend:
         self._belongings = Belongings(self._tree, self._staging, self._documents, self.options)
         self._mutex = threading.Lock()
         self._logs: OrderedDict[Ref, LogFile] = OrderedDict()
+        # Inode, and how far a log was found sound: the next read looks no further back.
+        self._sound: dict[Ref, tuple[int, int]] = {}
         # Not in the store's keeping: a claim must be found however many other logs are written meanwhile.
         self._claims: dict[Ref, LogFile] = {}
         mark.check()
@@ -178,12 +180,12 @@ class FileBackend:
         return self._log(ref).append(composes, owner)
 
     def entries(self, ref: Ref, *, after: int = 0) -> Iterator[LogLine | BadLine]:
-        with self._opened(ref) as fd:
-            yield from log_lines.entries(fd, os.fstat(fd).st_size, after) if fd >= 0 else ()
+        with self._opened(ref) as (fd, size, sound):
+            yield from log_lines.entries(fd, size, sound, after)
 
     def entries_backwards(self, ref: Ref) -> Iterator[LogLine | BadLine]:
-        with self._opened(ref) as fd:
-            yield from log_lines.entries_backwards(fd, os.fstat(fd).st_size) if fd >= 0 else ()
+        with self._opened(ref) as (fd, size, sound):
+            yield from log_lines.entries_backwards(fd, size, sound)
 
     def log_stamp(self, ref: Ref) -> tuple[int, ...] | None:
         self._require_open()
@@ -241,19 +243,29 @@ class FileBackend:
             return log
 
     @contextlib.contextmanager
-    def _opened(self, ref: Ref) -> Generator[int]:
-        """The descriptor of a log to read; -1 when it does not exist."""
+    def _opened(self, ref: Ref) -> Generator[tuple[int, int, int]]:
+        """A log to read: descriptor, size, and where its sound part ends. An absent one reads as empty."""
         self._require_open()
         directory = self._tree.find(ref.category)
         fd = None if directory is None else open_regular(directory, ref.name + ref.suffix, os.O_RDONLY)
         if fd is None:
-            yield -1
+            yield -1, 0, 0
             return
         try:
             with refusals("read", self._tree.path(str(ref))):
-                yield fd
+                status = os.fstat(fd)
+                yield fd, status.st_size, self._sound_end(ref, fd, status)
         finally:
             os.close(fd)
+
+    def _sound_end(self, ref: Ref, fd: int, status: os.stat_result) -> int:
+        inode, known = self._sound.get(ref, (0, 0))
+        since = known if inode == status.st_ino and known <= status.st_size else 0
+        sound = log_lines.sound_end(fd, status.st_size, since)
+        if len(self._sound) > _KEPT_LOGS:
+            self._sound.clear()
+        self._sound[ref] = (status.st_ino, sound)
+        return sound
 
     # -- both
 

@@ -62,6 +62,8 @@ class Belongings:
     def delete(self, ref: Ref, folder: str, confirm: Callable[[], bool], timeout: float) -> bool:
         """Delete a document and the folder. Requires: the document's lock is held."""
         if not self._documents.exists(ref):
+            # No change, but one that lasts: who deleted it may have been killed before it did.
+            self._documents.change(ref, lambda _: None)
             return False
         deadline = time.monotonic() + timeout
         with self._locked_folder(folder, fcntl.LOCK_EX, timeout) as directory, contextlib.ExitStack() as locks:

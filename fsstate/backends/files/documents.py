@@ -92,6 +92,8 @@ class Documents:
         self._kept_bytes = 0
         # Records whose last write the disk did not confirm: to write the same again is no change, but must be done.
         self._unsure: set[Ref] = set()
+        # The state in which a document is known to survive a power cut.
+        self._lasting: dict[Ref, Signature] = {}
 
     def after_fork(self) -> None:
         """Replace what another thread may have held at the fork."""
@@ -203,7 +205,34 @@ class Documents:
                     one.staged.__exit__()
 
     def _is_done(self, ref: Ref, data: bytes | None, found: _Found | None) -> bool:
-        return (found.blob.data if found else None) == data and ref not in self._unsure
+        """Whether nothing is to be written. What stands there was made to last then, whoever put it there."""
+        if (found.blob.data if found else None) != data or ref in self._unsure:
+            return False
+        if self._flush and (found is None or self._lasting.get(ref) != Signature.of(found.status)):
+            self._make_last(ref, found)
+        return True
+
+    def _make_last(self, ref: Ref, found: _Found | None) -> None:
+        # A writer that was killed, or an editor, may have left it in memory only; so too the end of a document.
+        directory = found.directory if found else self._tree.find(ref.category)
+        if directory is None:
+            return
+        try:
+            fd = open_regular(directory, ref.name + ref.suffix, os.O_RDONLY) if found else None
+            if fd is not None:
+                try:
+                    flush_data(fd)
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            self._unsure.add(ref)
+            raise OutcomeUnknownError.of("make sure of", self._tree.path(str(ref)), error) from error
+        self._make_name_last(directory, [ref])
+
+    def _remember_lasting(self, ref: Ref, signature: Signature) -> None:
+        if len(self._lasting) >= _KEPT:
+            self._lasting.clear()
+        self._lasting[ref] = signature
 
     def _finish_many(self, pending: list[_Pending], changes: dict[int, Change], outcomes: list[Outcome]) -> None:
         touched: dict[Directory, list[_Pending]] = {}
@@ -326,6 +355,9 @@ class Documents:
             raise OutcomeUnknownError.of("make sure of", path, error) from error
         if self._unsure:
             self._unsure.difference_update(refs)
+        for ref in refs if self._flush else ():
+            with contextlib.suppress(OSError):
+                self._remember_lasting(ref, Signature.of(os.stat(self._tree.path(str(ref)), follow_symlinks=False)))
 
 
 def _start_write_back(fd: int) -> None:

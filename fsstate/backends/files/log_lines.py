@@ -3,8 +3,8 @@
 A log is UTF-8 JSON lines; an entry is one JSON object with a `seq` that is greater than its predecessor's. Since seqs
 grow, a seq is found by bisection over the file's bytes, and the last entries by reading backwards.
 
-What a crash can leave at the end of a file: part of a line, or zeros where data was on its way. Neither was
-acknowledged. Only that counts as debris: a whole line without zeros is never cut off, whatever stands before it.
+What a crash can leave at the end of a file: part of a line, or zeros where data was on its way, also with whole lines
+behind them. None of that was acknowledged, since a flush covers all that was written before it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import orjson
 from fsstate.backends.base import BadLine, LogLine
 
 __all__ = [
+    "UNFLUSHED_LIMIT",
     "Marker",
     "backwards",
     "entries",
@@ -34,6 +35,8 @@ _SEQ: Final = re.compile(rb'\{"seq":([1-9][0-9]{0,17})[,}]')
 _SEQS: Final = re.compile(rb'^\{"seq":([1-9][0-9]{0,17})[,}]', re.MULTILINE)
 _BLOCK: Final = 16 * 1024
 _LARGE_BLOCK: Final = 256 * 1024
+# Appends flush at least this often, so zeros that a crash left lie this close to the end of the data.
+UNFLUSHED_LIMIT: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _CONFLICT: Final = (b"<<<<<<<", b"|||||||", b"=======", b">>>>>>>")
 _INCOMPLETE: Final = "the line is incomplete: a crash during an append (the next one removes it), or an append going on"
@@ -75,9 +78,8 @@ def _judge(data: bytes, offset: int, line: int | None, *, whole: bool) -> LogLin
     return parsed
 
 
-def entries(fd: int, size: int, after: int) -> Iterator[LogLine | BadLine]:
+def entries(fd: int, size: int, sound: int, after: int) -> Iterator[LogLine | BadLine]:
     """The entries with a seq greater than `after`. Bad lines are numbered where reading begins at the file's start."""
-    sound = sound_end(fd, size)
     start = seek(fd, sound, after)
     line = None if start else 0
     for _, parsed in forwards(fd, start, sound, line):
@@ -87,9 +89,8 @@ def entries(fd: int, size: int, after: int) -> Iterator[LogLine | BadLine]:
         yield _debris(fd, sound, size)
 
 
-def entries_backwards(fd: int, size: int) -> Iterator[LogLine | BadLine]:
+def entries_backwards(fd: int, size: int, sound: int) -> Iterator[LogLine | BadLine]:
     """All entries from the last to the first."""
-    sound = sound_end(fd, size)
     if sound < size:
         yield _debris(fd, sound, size)
     for _, parsed in backwards(fd, sound):
@@ -196,19 +197,29 @@ def _first_entry(fd: int, start: int, end: int) -> tuple[int, int] | None:
     return None
 
 
-def sound_end(fd: int, end: int) -> int:
+def sound_end(fd: int, end: int, since: int = 0) -> int:
     """Where the sound part of the file ends. Behind it stands only what a crash leaves, acknowledged to nobody.
 
-    A last entry that lacks only its newline, as editors leave it, is sound.
+    `since` is where a line begins that an earlier look found sound. A last entry that lacks only its newline, as editors
+    leave it, is sound.
     """
-    data_end = _skip_zeros(fd, end)
-    sound = data_end
-    for offset, data, whole in _split_backwards(fd, data_end):
-        if whole and b"\0" not in data:
-            break
-        if data and not (sound == end and isinstance(_judge(data, offset, None, whole=whole), LogLine)):
-            sound = offset
-    return sound
+    sound = _before_zeros(fd, _skip_zeros(fd, end), since)
+    offset, data, whole = next(_split_backwards(fd, sound), (0, b"", True))
+    if whole or not data or (sound == end and isinstance(_judge(data, offset, None, whole=False), LogLine)):
+        return sound
+    return offset
+
+
+def _before_zeros(fd: int, end: int, since: int) -> int:
+    start = max(min(since, end), end - UNFLUSHED_LIMIT)
+    data = os.pread(fd, end - start, start)
+    zero = data.find(b"\0")
+    if zero < 0:
+        return end
+    newline = data.rfind(b"\n", 0, zero)
+    if newline >= 0:
+        return start + newline + 1
+    return start if start == since else next(_split_backwards(fd, start), (0, b"", True))[0]
 
 
 def _skip_zeros(fd: int, end: int) -> int:

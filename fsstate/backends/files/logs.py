@@ -36,8 +36,9 @@ __all__ = ["Gatekeeper", "LogFile"]
 
 _logger: Final = logging.getLogger("fsstate")
 _COPY: Final = 1024 * 1024
-# Written between two flushes at most, so that the last one never takes long.
-_PIECE: Final = 1024 * 1024
+_QUARANTINE: Final = ".fsstate/quarantine"
+# Written between two flushes at most: what is not flushed stays where the next writer looks for what a crash left.
+_PIECE: Final = log_lines.UNFLUSHED_LIMIT // 2
 # Looked through for the highest seq, since hands and merges may have put lower seqs behind higher ones.
 _WINDOW: Final = 64 * 1024
 # A log may be replaced or removed at any time; more often than this, something else is wrong.
@@ -310,18 +311,28 @@ class LogFile:
 
     def _mend(self, file: Lockable, end: int) -> int:
         """Cut off what a crash left at the end, and give a last line its newline. Returns the end."""
-        sound = log_lines.sound_end(file.fd, end)
+        known = self._tail.end if self._tail is not None and self._tail.end < end else 0
+        sound = log_lines.sound_end(file.fd, end, known)
         if sound < end:
-            dropped = os.pread(file.fd, min(200, end - sound), sound)
-            _logger.warning(
-                "%s: removed %d bytes at its end that are no entry (a crash during an append leaves such): %r",
-                self.path, end - sound, dropped,
-            )  # fmt: skip
-            os.ftruncate(file.fd, sound)
+            self._cut(file, sound, end)
         if sound and os.pread(file.fd, 1, sound - 1) != b"\n":
             write_all(file.fd, b"\n")
             sound += 1
         return sound
+
+    def _cut(self, file: Lockable, sound: int, end: int) -> None:
+        debris = os.pread(file.fd, min(_COPY, end - sound), sound)
+        _logger.warning(
+            "%s: removed %d bytes at its end that are no entry (a crash during an append leaves such): %r",
+            self.path, end - sound, debris[:200],
+        )  # fmt: skip
+        if b"\n" in debris.strip(b"\0"):
+            # Whole lines behind zeros: no crash leaves acknowledged ones there, but a failing disk might.
+            folder = self._tree.make(_QUARANTINE)
+            with self._staging.create(debris) as staged:
+                staged.move(folder, f"{_file_name(self.ref)}.{os.urandom(4).hex()}")
+            _logger.warning("%s: what was removed has whole lines; it is kept in %s", self.path, folder.path)
+        os.ftruncate(file.fd, sound)
 
     # -- replacing the file
 
@@ -333,6 +344,9 @@ class LogFile:
             file, tail = self._file, self._ready_tail()
             assert file is not None
             start, removed, rest = _split_at(file, before, tail.end)
+            if not removed and not self._name_lasts:
+                # Who trimmed it so far may have been killed before that would last.
+                self._make_durable(file, tail.end, tail.end)
             if removed:
                 self._rewrite(start, b"" if rest else b'{"seq":%d,%s}\n' % (tail.seq, TRIM_MARKER))
             return removed
@@ -343,7 +357,8 @@ class LogFile:
             if exists:
                 directory = self._tree.make(self.ref.category)
                 os.unlink(_file_name(self.ref), dir_fd=directory.fd)
-                self._make_name_last()
+            # Also when it was gone: who deleted it may have been killed before that would last.
+            self._make_name_last()
             return exists
 
     def _rewrite(self, start: int, head: bytes = b"") -> None:
