@@ -69,6 +69,15 @@ def test_a_torn_line_with_zeros_is_cut_off_whole(backend: FileBackend, path: Pat
     assert path.read_bytes() == THREE + line(4, "new")
 
 
+@pytest.mark.parametrize("zeros", [bytes(1), bytes(20) + line(4)])
+def test_zeros_in_a_newlines_place_leave_the_entry(backend: FileBackend, path: Path, zeros: bytes) -> None:
+    # An editor left no newline, and the power went when the next append had added one.
+    path.write_bytes(THREE[:-1] + zeros)
+    assert seqs(backend) == [1, 2, 3, None]
+    assert append(backend) == 4
+    assert path.read_bytes() == THREE + line(4, "new")
+
+
 def test_zeros_that_swallowed_a_newline_take_the_last_line_along(backend: FileBackend, path: Path) -> None:
     path.write_bytes(THREE + bytes(40) + line(5))
     assert seqs(backend) == [1, 2, 3, None]

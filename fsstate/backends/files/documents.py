@@ -214,7 +214,7 @@ class Documents:
 
     def _make_last(self, ref: Ref, found: _Found | None) -> None:
         # A writer that was killed, or an editor, may have left it in memory only; so too the end of a document.
-        directory = found.directory if found else self._tree.find(ref.category)
+        directory = self._tree.make(ref.category) if found else self._tree.find(ref.category)
         if directory is None:
             return
         try:

@@ -200,26 +200,20 @@ def _first_entry(fd: int, start: int, end: int) -> tuple[int, int] | None:
 def sound_end(fd: int, end: int, since: int = 0) -> int:
     """Where the sound part of the file ends. Behind it stands only what a crash leaves, acknowledged to nobody.
 
-    `since` is where a line begins that an earlier look found sound. A last entry that lacks only its newline, as editors
-    leave it, is sound.
+    `since` is where an earlier look found it sound. A last entry that lacks only its newline, as editors leave it, is
+    sound.
     """
     sound = _before_zeros(fd, _skip_zeros(fd, end), since)
     offset, data, whole = next(_split_backwards(fd, sound), (0, b"", True))
-    if whole or not data or (sound == end and isinstance(_judge(data, offset, None, whole=False), LogLine)):
+    if whole or not data or isinstance(_judge(data, offset, None, whole=False), LogLine):
         return sound
     return offset
 
 
 def _before_zeros(fd: int, end: int, since: int) -> int:
     start = max(min(since, end), end - UNFLUSHED_LIMIT)
-    data = os.pread(fd, end - start, start)
-    zero = data.find(b"\0")
-    if zero < 0:
-        return end
-    newline = data.rfind(b"\n", 0, zero)
-    if newline >= 0:
-        return start + newline + 1
-    return start if start == since else next(_split_backwards(fd, start), (0, b"", True))[0]
+    zero = os.pread(fd, end - start, start).find(b"\0")
+    return end if zero < 0 else start + zero
 
 
 def _skip_zeros(fd: int, end: int) -> int:
