@@ -37,6 +37,7 @@ b.close()
 WORKLOAD = """
 import json
 doc, log, owner = Ref("agents", "a", JSON), Ref("sessions/s", "m", LOG), Ref("sessions", "s", JSON)
+first = Ref("sessions/s", "f", LOG)
 told = {}
 def step(name, action):
     try:
@@ -68,7 +69,7 @@ STEPS = {
     "save": 'step("save", lambda: b.change(doc, lambda _: b"new"))',
     "create": 'step("create", lambda: b.change(Ref("new/deep", "n", JSON), lambda _: b"new"))',
     "append": 'step("append", lambda: b.append(log, lambda _: [b\'{"n":"new"}\']))',
-    "first_append": 'step("first_append", lambda: b.append(Ref("sessions/s", "f", LOG), lambda _: [b"{}"], owner=owner))',
+    "first_append": 'step("first_append", lambda: b.append(first, lambda _: [b"{}"], owner=owner))',
     "trim": 'step("trim", lambda: b.trim(log, 3))',
     "delete": 'step("delete", lambda: b.delete_with(owner, "sessions/s", lambda: True))',
     "many": 'step("many", lambda: b.change_many([(Ref("agents", f"m{n}", JSON), lambda _: b"new") for n in range(3)]))',

@@ -76,7 +76,12 @@ def test_an_intruder_in_a_documents_place_is_refused(
     (root / "agents").mkdir(parents=True)
     intrude(root / "agents" / "a.json")
     kind = os.lstat(root / "agents" / "a.json").st_mode
-    for attempt in (lambda: backend.read(DOC), lambda: save(backend), lambda: backend.change(DOC, lambda _: None)):
+    attempts: list[Callable[[], object]] = [
+        lambda: backend.read(DOC),
+        lambda: save(backend),
+        lambda: backend.change(DOC, lambda _: None),
+    ]
+    for attempt in attempts:
         with pytest.raises(UnsafePathError, match=r"agents/a\.json"):
             attempt()
     outcome = backend.change_many([(DOC, lambda _: b"1"), (Ref("agents", "b", JSON), lambda _: b"2")])
@@ -107,6 +112,13 @@ def test_an_intruder_in_a_logs_place_is_refused(
     assert os.path.lexists(root / "audit" / "t.jsonl")
 
 
+def write_to(backend: FileBackend, place: str) -> None:
+    if place.startswith("sessions"):
+        backend.append(Ref(place, "m", LOG), lambda _: [b"{}"], owner=OWNER)
+    else:
+        save(backend)
+
+
 @pytest.mark.parametrize("place", ["agents", "sessions/s", ".fsstate", ".fsstate/locks", ".fsstate/staging"])
 def test_a_symlink_in_a_directorys_place_is_refused(root: Path, place: str) -> None:
     outside = root.parent / "outside"
@@ -115,15 +127,8 @@ def test_a_symlink_in_a_directorys_place_is_refused(root: Path, place: str) -> N
     (root / place).symlink_to(outside)
     if place.startswith("sessions"):
         (root / "sessions" / "s.json").write_bytes(b"{}")
-    with pytest.raises(UnsafePathError, match=place):
-        backend = FileBackend(root)
-        try:
-            if place.startswith("sessions"):
-                backend.append(Ref(place, "m", LOG), lambda _: [b"{}"], owner=OWNER)
-            else:
-                save(backend)
-        finally:
-            backend.close()
+    with pytest.raises(UnsafePathError, match=place), contextlib.closing(FileBackend(root)) as backend:
+        write_to(backend, place)
     assert list(outside.iterdir()) == []
 
 
@@ -257,7 +262,7 @@ def test_a_replaced_file_keeps_its_owner(backend: FileBackend, root: Path) -> No
     assert (path.stat().st_uid, path.stat().st_gid, mode(path)) == (65534, 65534, 0o600)
 
 
-def test_names_at_the_length_limit(backend: FileBackend, root: Path) -> None:
+def test_names_at_the_length_limit(backend: FileBackend) -> None:
     name = "ü" * 100
     assert save(backend, Ref("agents", name, JSON)) is not None
     assert save(backend, Ref("agents", name, MARKDOWN)) is not None
@@ -277,7 +282,7 @@ b = FileBackend(root)
 
 
 @is_root
-def test_no_permission_is_an_error_and_not_absence(backend: FileBackend, root: Path, tmp_path: Path) -> None:
+def test_no_permission_is_an_error_and_not_absence(backend: FileBackend, root: Path) -> None:
     save(backend)
     append(backend)
     for directory in (root, *root.parents[:3]):
@@ -405,7 +410,7 @@ while True:
     except OSError:
         break
 while taken:
-    for what in (lambda: b.change(fresh, lambda blob: b"%d" % (int(blob.data) + 1) if blob else 1 / 0),
+    for what in (lambda: b.change(fresh, lambda blob: blob.data + b"0" if blob else 1 / 0),
                  lambda: b.read(doc).data,
                  lambda: b.append(log, lambda last: [b"{}"] if last else 1 / 0), lambda: b.names("agents", JSON) or 1 / 0,
                  lambda: b.change_many([(ref, lambda _: b"2") for ref in refs]) and None):
