@@ -412,7 +412,8 @@ while True:
 while taken:
     for what in (lambda: b.change(fresh, lambda blob: blob.data + b"0" if blob else 1 / 0),
                  lambda: b.read(doc).data,
-                 lambda: b.append(log, lambda last: [b"{}"] if last else 1 / 0), lambda: b.names("agents", JSON) or 1 / 0,
+                 lambda: b.append(log, lambda last: [b"{}"] if last else 1 / 0),
+                 lambda: b.names("agents", JSON) or 1 / 0,
                  lambda: b.change_many([(ref, lambda _: b"2") for ref in refs]) and None):
         try:
             seen.append(what())
