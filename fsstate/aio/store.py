@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -81,7 +82,7 @@ class AsyncStore:
         """Return one log, `<category>/<name>.jsonl`."""
         return AsyncJournal(self.sync.journal(category, name), self.sync.backend, self.offload)
 
-    @property
+    @cached_property
     def sessions(self) -> AsyncSessions:
         """The sessions."""
         return AsyncSessions(self.sync.sessions, self.offload, self._timeout)

@@ -1,13 +1,12 @@
 """The async API as if it were the sync one, so that one suite of tests holds both.
 
-`Blocking(thing, portal)` runs each coroutine in the portal's event loop and waits for it. What is awaited, `async with` and
-`async for` there is called, `with` and `for` here; nothing else differs.
+`Blocking(thing, portal)` runs each coroutine in the portal's event loop and waits for it. What is awaited, `async with`
+and `async for` there is called, `with` and `for` here; nothing else differs.
 """
 
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 from anyio.from_thread import BlockingPortal
@@ -19,12 +18,12 @@ _MODULES = "fsstate.aio"
 
 def blocking(value: Any, portal: BlockingPortal) -> Any:
     """What the sync API would have given in the place of `value`."""
-    if hasattr(value, "__aenter__"):
-        return _Block(value, portal)
-    if hasattr(value, "__anext__"):
-        return _iterate(value, portal)
     if type(value).__module__.startswith(_MODULES):
         return Blocking(value, portal)
+    if hasattr(value, "__aenter__"):
+        return portal.wrap_async_context_manager(value)
+    if hasattr(value, "__anext__"):
+        return _iterate(value, portal)
     return value
 
 
@@ -34,10 +33,23 @@ class Blocking:
     def __init__(self, thing: Any, portal: BlockingPortal) -> None:
         self._thing = thing
         self._portal = portal
+        self._block: Any = None
+        self._parts: dict[str, tuple[Any, Any]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._thing, name)
-        return self._calling(value) if inspect.ismethod(value) else blocking(value, self._portal)
+        # What stays in this process's memory is asked of the sync side.
+        value = getattr(self._thing if hasattr(self._thing, name) else self._thing.sync, name)
+        if inspect.ismethod(value):
+            return self._calling(value)
+        if self._parts.get(name, (None,))[0] is not value:
+            self._parts[name] = value, blocking(value, self._portal)
+        return self._parts[name][1]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._thing, name, value)
 
     def _calling(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
@@ -49,10 +61,12 @@ class Blocking:
         return call
 
     def __enter__(self) -> Any:
+        self._block = self._portal.wrap_async_context_manager(self._thing)
+        self._block.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *raised: Any) -> Any:
+        return self._block.__exit__(*raised)
 
     def __getitem__(self, name: str) -> Any:
         return self.require(name)
@@ -65,20 +79,6 @@ class Blocking:
 
     def __iter__(self) -> Iterator[Any]:
         return _iterate(aiter(self._thing), self._portal)
-
-
-class _Block:
-    """An `async with` block as a `with` block."""
-
-    def __init__(self, manager: Any, portal: BlockingPortal) -> None:
-        self._manager: AbstractContextManager[Any] = portal.wrap_async_context_manager(manager)
-        self._portal = portal
-
-    def __enter__(self) -> Any:
-        return blocking(self._manager.__enter__(), self._portal)
-
-    def __exit__(self, *raised: Any) -> Any:
-        return self._manager.__exit__(*raised)
 
 
 def _iterate(iterator: Any, portal: BlockingPortal) -> Iterator[Any]:

@@ -1,37 +1,52 @@
-"""Every test that takes `backend` runs over memory and over files."""
+"""Every test that takes `backend` runs over memory and over files; every one that takes `view` or `store`, also through
+the async API, on asyncio and on trio.
+"""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
+from fsstate.aio import AsyncCollection, AsyncJournal, AsyncMarkdown, AsyncStore
+from fsstate.aio.offload import Offload
 from fsstate.backends.base import Backend, Ref
+from fsstate.backends.files import FileBackend
 from fsstate.backends.memory import MemoryBackend
+from fsstate.journal import Journal
+from fsstate.markdown import Markdown
 from fsstate.options import StoreOptions
 from fsstate.store import Store
+from tests.contract.blocking import blocking
 
 # Long enough for a loaded machine; only a failing test waits so long.
 PATIENCE = 10.0
 
 MakeBackend: TypeAlias = Callable[[StoreOptions], Backend]
 Elsewhere: TypeAlias = Callable[[Ref, bytes | None], None]
+View: TypeAlias = Callable[[Any], Any]
 
 
 @pytest.fixture(params=["memory", "files"])
-def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeBackend]:
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make_backend(place: str, tmp_path: Path) -> Iterator[MakeBackend]:
     """Make a backend with other options than the usual ones; it is closed at the end."""
     made: list[Backend] = []
 
     def make(options: StoreOptions) -> Backend:
-        if request.param == "memory":
+        if place == "memory":
             made.append(MemoryBackend(options))
         else:
-            files = pytest.importorskip("fsstate.backends.files", exc_type=ImportError)
-            made.append(files.FileBackend(tmp_path / f"state{len(made) or ''}", options))
+            made.append(FileBackend(tmp_path / f"state{len(made) or ''}", options))
         return made[-1]
 
     yield make
@@ -42,6 +57,32 @@ def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mak
 @pytest.fixture
 def backend(make_backend: MakeBackend) -> Backend:
     return make_backend(StoreOptions(lock_timeout=PATIENCE))
+
+
+@pytest.fixture(params=["sync", "async"])
+def view(request: pytest.FixtureRequest, place: str) -> Iterator[View]:
+    """See an object of the sync API as it is, or through its async mirror as if that were sync."""
+    if request.param == "sync":
+        yield lambda thing: thing
+        return
+    with suppress(_EndedError), start_blocking_portal("trio" if place == "memory" else "asyncio") as portal:
+        yield lambda thing: blocking(mirrored(thing), portal)
+        # A block that a test leaves open, as a writer does who dies, is cancelled then rather than waited for.
+        raise _EndedError
+
+
+class _EndedError(Exception):
+    pass
+
+
+def mirrored(thing: Any) -> Any:
+    if isinstance(thing, Store):
+        return AsyncStore.of(thing)
+    backend, offload = getattr(thing, "log", thing)._backend, Offload()
+    if isinstance(thing, Journal):
+        return AsyncJournal(thing, backend, offload)
+    mirror = AsyncMarkdown if isinstance(thing, Markdown) else AsyncCollection
+    return mirror(thing, backend, offload, PATIENCE)
 
 
 @pytest.fixture
@@ -136,7 +177,7 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def store(make_backend: MakeBackend, clock: FakeClock) -> Iterator[Store]:
+def store(make_backend: MakeBackend, clock: FakeClock, view: View) -> Iterator[Store]:
     options = StoreOptions(lock_timeout=PATIENCE, clock=clock)
     with Store.over(make_backend(options), options) as store:
-        yield store
+        yield view(store)

@@ -13,15 +13,15 @@ import pytest
 from fsstate.backends.base import LOG, Backend, LogLine, Ref
 from fsstate.errors import CorruptRecordError, InvalidNameError, InvalidValueError, NotFoundError
 from fsstate.journal import Entry, Journal, Log
-from tests.contract.conftest import Background
+from tests.contract.conftest import Background, View
 
 TRAIL = Ref("audit", "trail", LOG)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def journal(backend: Backend) -> Journal:
-    return Journal(backend, TRAIL, lambda: NOON)
+def journal(backend: Backend, view: View) -> Journal:
+    return view(Journal(backend, TRAIL, lambda: NOON))  # type: ignore[no-any-return]
 
 
 @pytest.fixture

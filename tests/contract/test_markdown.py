@@ -15,15 +15,15 @@ from fsstate.errors import (
     NotFoundError,
 )
 from fsstate.markdown import Document, Markdown
-from tests.contract.conftest import Elsewhere
+from tests.contract.conftest import Elsewhere, View
 
 STANDUP = Ref("notes", "standup", MARKDOWN)
 NOTE = b"---\nstatus: open   # by hand\nowner: 'ann'\ntags: [a, b]\n---\n\n# Standup\r\nText\n"
 
 
 @pytest.fixture
-def notes(backend: Backend) -> Markdown:
-    return Markdown(backend, "notes")
+def notes(backend: Backend, view: View) -> Markdown:
+    return view(Markdown(backend, "notes"))  # type: ignore[no-any-return]
 
 
 @pytest.fixture

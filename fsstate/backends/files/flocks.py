@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import threading
 import time
@@ -30,6 +31,15 @@ _GLANCES: Final = (0.0, 20e-6, 100e-6, 300e-6)
 # A wait shorter than this is made of tries; a longer one is left to a thread, which may outlive it.
 _SHORT: Final = 0.25
 _TRY_EVERY: Final = 1e-3
+
+
+@functools.cache
+def _lock_descriptor() -> Callable[..., bool]:
+    """filelock's lock of a descriptor: the same that its FileLock takes, so that other programs can keep us out."""
+    # Imported at the first lock: a program that only reads takes none.
+    from filelock import lock_descriptor
+
+    return lock_descriptor
 
 
 class Lockable:
@@ -86,6 +96,8 @@ class Lockable:
 
     def try_lock(self, operation: int = fcntl.LOCK_EX) -> bool:
         """Lock it if it is free."""
+        if operation == fcntl.LOCK_EX:
+            return _lock_descriptor()(self.fd, blocking=False)
         try:
             fcntl.flock(self.fd, operation | fcntl.LOCK_NB)
         except BlockingIOError:
