@@ -183,7 +183,7 @@ class Backend(Protocol):
         ...
 
     def is_locked(self, ref: Ref) -> bool:
-        """Whether anybody holds the lock of a document, or writes a log under `lock_log` now."""
+        """Whether anybody holds the lock of a document."""
         ...
 
     def append(self, ref: Ref, compose: Compose, *, owner: Ref | None = None) -> range:
@@ -238,6 +238,10 @@ class Backend(Protocol):
 
     def discard(self, category: str) -> bool:
         """Remove a category with all that is in it. Returns whether it existed."""
+        ...
+
+    def prepare(self) -> None:
+        """Make what the first write would make besides its record, so that the place is known as a store."""
         ...
 
     def location(self, ref: Ref) -> str:

@@ -278,6 +278,10 @@ class MemoryBackend:
         with self._state:
             return self._discard(category)
 
+    def prepare(self) -> None:
+        """Nothing is missing here."""
+        self._check_open()
+
     def location(self, ref: Ref) -> str:
         """The record's address: there is no file."""
         return f"memory:{ref}"

@@ -932,3 +932,9 @@ def test_a_write_with_anothers_lock_is_refused(backend: Backend) -> None:
     held.release()
     with pytest.raises(StorageError):
         backend.change(CODER, lambda _: b"1", held=held)
+
+
+def test_a_prepared_place_has_no_records(backend: Backend) -> None:
+    backend.prepare()
+    backend.prepare()
+    assert backend.categories() == []

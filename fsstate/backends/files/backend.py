@@ -282,6 +282,10 @@ class FileBackend:
         self._require_open()
         return self._belongings.discard(category)
 
+    def prepare(self) -> None:
+        self._require_open()
+        self._staging.folder()
+
     def location(self, ref: Ref) -> str:
         return self._tree.path(str(ref))
 

@@ -1,0 +1,94 @@
+"""`ls`: what is in a store, or in one category of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from fsstate.backends.base import JSON, Backend, Ref
+from fsstate.cli import output
+from fsstate.cli.addresses import KINDS, SESSIONS, Category, records
+from fsstate.cli.base import Command, Settings, pass_settings
+from fsstate.errors import NotFoundError
+
+__all__ = ["ls"]
+
+
+@click.command(
+    cls=Command,
+    shape=(
+        '{"categories": [{"category", "document", "markdown", "log"}]}: how many of each',
+        'with CATEGORY: {"category", "categories": [name], "records": [{"record", "name", "kind", "path"}]}',
+    ),
+)
+@click.argument("category", type=Category(), required=False)
+@pass_settings
+def ls(settings: Settings, category: str | None) -> None:
+    """List the categories, or the records of one CATEGORY."""
+    settings.require_store()
+    if category is None:
+        _list_categories(settings)
+    else:
+        _list_records(settings, category.rstrip("/"))
+
+
+def _list_categories(settings: Settings) -> None:
+    found = [(name, _counted(settings.backend, name)) for name in _categories(settings.backend)]
+    if settings.json:
+        output.json_document({"categories": [{"category": name, **numbers} for name, numbers in found]})
+        return
+    if not found:
+        output.say(f"{output.one_line(settings.store)} is empty")
+    width = max((len(name) for name, _ in found), default=0)
+    for name, numbers in found:
+        shown = click.style(f"{output.one_line(name)}/", fg="blue", bold=True)
+        output.say(f"{shown}{' ' * (width - len(name))}  {_summed(name, numbers)}")
+
+
+def _list_records(settings: Settings, category: str) -> None:
+    found = records(settings.backend, category)
+    below = [name for name in settings.backend.categories(category) if not _is_owned(name, found)]
+    if not found and not below and not _stands(settings.backend, category):
+        raise NotFoundError(category, f"there is no category {category!r}; `fsstate ls` lists those there are")
+    if settings.json:
+        rows = [_row(settings.backend, ref) for ref in found]
+        output.json_document({"category": category, "categories": below, "records": rows})
+        return
+    for name in below:
+        output.say(click.style(f"{output.one_line(name)}/", fg="blue", bold=True))
+    for ref in found:
+        output.say(output.one_line(ref.name + ref.suffix))
+
+
+def _row(backend: Backend, ref: Ref) -> dict[str, str]:
+    return {"record": str(ref), "name": ref.name, "kind": KINDS[ref.suffix], "path": backend.location(ref)}
+
+
+def _categories(backend: Backend, above: str = "") -> Iterator[str]:
+    """All categories, nested ones too. What belongs to a record is not one."""
+    taken = set(backend.names(above, JSON)) if above else set[str]()
+    for name in backend.categories(above):
+        if name not in taken and above != SESSIONS:
+            category = f"{above}/{name}".lstrip("/")
+            yield category
+            yield from _categories(backend, category)
+
+
+def _counted(backend: Backend, category: str) -> dict[str, int]:
+    return {kind: len(backend.names(category, suffix)) for suffix, kind in KINDS.items()}
+
+
+def _summed(category: str, numbers: dict[str, int]) -> str:
+    nouns = {"document": "session" if category == SESSIONS else "document", "markdown": "note", "log": "log"}
+    parts = [output.count(number, nouns[kind]) for kind, number in numbers.items() if number]
+    return ", ".join(parts) or "no records of its own"
+
+
+def _is_owned(name: str, found: list[Ref]) -> bool:
+    return any(ref.name == name and ref.suffix == JSON for ref in found)
+
+
+def _stands(backend: Backend, category: str) -> bool:
+    above, _, name = category.rpartition("/")
+    return name in backend.categories(above)

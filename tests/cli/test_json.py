@@ -1,0 +1,73 @@
+"""`--json` before or behind every command gives JSON, with every key that its help tells."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from fsstate import Store
+from tests.cli.conftest import Cli
+from tests.cli.test_help import COMMANDS
+from tests.cli.test_transfer import ROWS
+
+RUNS: dict[str, list[str]] = {
+    "cat": ["agents/planner", "mine"],
+    "completion": ["bash"],
+    "demo": ["DIR"],
+    "edit": ["agents/planner"],
+    "export claude-code": ["talk", "--output", "DIR"],
+    "import claude-code": ["talk.jsonl"],
+    "init": [],
+    "log": ["audit/trail"],
+    "ls": [],
+    "prune": ["--keep", "1", "--dry-run"],
+    "put": ["agents/planner", "{}"],
+    "rm": ["agents/planner"],
+    "sessions": [],
+    "sessions show": ["mine"],
+    "show": ["mine"],
+}
+# These print what stands in the files, a line each.
+LINES = ("log",)
+
+
+@pytest.fixture
+def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(cli.directory.parent)
+    monkeypatch.setenv("EDITOR", f"{sys.executable} -c pass")
+    Path("talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    cli.out("import", "claude-code", "talk.jsonl")
+    store.collection("agents").put("planner", {"a": 1})
+    store.journal("audit", "trail").append("made")
+    session = store.sessions.create(label="mine")
+    store.session(session.id).messages.append("user", "Hi")
+    return store
+
+
+def test_every_command_is_here() -> None:
+    leaves = {" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
+    assert leaves | {"sessions"} == RUNS.keys()
+
+
+@pytest.mark.parametrize("command", RUNS)
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.usefixtures("filled")
+def test_json_parses_and_has_the_documented_keys(cli: Cli, command: str, place: str) -> None:
+    arguments = [str(cli.directory.parent / "new") if word == "DIR" else word for word in RUNS[command]]
+    words = [*command.split(), *arguments]
+    printed = cli(*(["--json", *words] if place == "before" else [*words, "--json"])).stdout
+    found = [json.loads(line) for line in printed.splitlines()] if command in LINES else [json.loads(printed)]
+    assert all(isinstance(each, dict) for each in found)
+    documented = set(re.findall(r'"(\w+)"', cli.out(*command.split(), "--help").partition("With --json:")[2]))
+    if command not in LINES:
+        assert found[0].keys() <= documented
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_shape_of_a_message(cli: Cli) -> None:
+    message = json.loads(cli.out("show", "mine", "--json"))["messages"][0]
+    keys = ["id", "role", "content", "parent", "at", "status", "model", "tool_call_id", "steps", "metadata", "seq"]
+    assert sorted(message) == sorted(keys)

@@ -1,0 +1,105 @@
+"""`import claude-code` and `export claude-code`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsstate import Store
+from tests.cli.conftest import Cli, Terminals
+
+ROWS: list[dict[str, Any]] = [
+    {"type": "summary", "summary": "A talk", "leafUuid": "b"},
+    {
+        "type": "user",
+        "uuid": "a",
+        "parentUuid": None,
+        "sessionId": "s1",
+        "timestamp": "2026-01-31T12:00:00.000Z",
+        "message": {"role": "user", "content": "Hello"},
+    },
+    {
+        "type": "assistant",
+        "uuid": "b",
+        "parentUuid": "a",
+        "sessionId": "s1",
+        "timestamp": "2026-01-31T12:00:01.000Z",
+        "message": {"role": "assistant", "model": "m1", "content": [{"type": "text", "text": "Hi"}]},
+    },
+]
+
+
+@pytest.fixture
+def transcript(tmp_path: Path) -> Path:
+    path = tmp_path / "talk.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def test_there_and_back(cli: Cli, transcript: Path, store: Store, tmp_path: Path) -> None:
+    shown = cli.out("import", "claude-code", str(transcript))
+    assert shown.startswith("imported 1 session from 3 rows: 2 messages, 1 event, 0 tool calls")
+    assert cli.out("import", "claude-code", str(transcript)).endswith("1 session unchanged\n")
+    (session,) = store.sessions.ids()
+    assert [message.text for message in store.session(session).messages.list()] == ["Hello", "Hi"]
+    rows = cli.out("export", "claude-code", session)
+    assert [json.loads(line) for line in rows.splitlines()] == ROWS
+    target = tmp_path / "back.jsonl"
+    told = json.loads(cli.out("export", "claude-code", session, "-o", str(target), "--json"))
+    assert told == {"session": session, "output": str(target), "rows": 3}
+    assert target.read_text() == rows
+
+
+def test_json_has_the_documented_shape(cli: Cli, transcript: Path) -> None:
+    found = json.loads(cli.out("import", "claude-code", str(transcript), "--json"))
+    assert found == {
+        "sessions": 1,
+        "messages": 2,
+        "events": 1,
+        "tool_calls": 0,
+        "unchanged": 0,
+        "rows": 3,
+        "problems": [],
+    }
+
+
+def test_a_bad_line_is_told_by_number_and_stops_nothing(cli: Cli, transcript: Path, store: Store) -> None:
+    lines = transcript.read_text().splitlines(keepends=True)
+    transcript.write_text("".join([lines[0], "nonsense\n", *lines[1:]]))
+    result = cli("import", "claude-code", str(transcript))
+    assert result.exit_code == 1
+    assert f"{transcript}, line 2" in result.stderr
+    assert "2 messages" in result.stdout
+    assert len(store.sessions) == 1
+
+
+def test_what_is_not_there(cli: Cli, store: Store, tmp_path: Path) -> None:
+    cli.fails(2, "import", "claude-code", str(tmp_path / "nowhere"))
+    store.collection("a").put("b", {})
+    cli.fails(1, "export", "claude-code", "nosuchsession")
+
+
+def test_an_export_that_fails_leaves_what_was_there(cli: Cli, transcript: Path, tmp_path: Path) -> None:
+    cli.out("import", "claude-code", str(transcript))
+    folder = tmp_path / "no" / "such" / "folder"
+    cli.fails(5, "export", "claude-code", "talk", "-o", str(folder / "x.jsonl"))
+    assert not folder.exists()
+
+
+def test_a_progress_bar_is_for_terminals(cli: Cli, transcript: Path, terminal: Terminals) -> None:
+    ended = terminal("import", "claude-code", str(transcript)).end()
+    assert ended.code == 0
+    assert "importing" in ended.text
+    assert cli.run("import", "claude-code", str(transcript)).stderr == b""
+
+
+def test_public_transcripts(cli: Cli, shared_data: Path, store: Store) -> None:
+    source = shared_data / "claude-code-log"
+    cli("import", "claude-code", str(source))
+    assert len(store.sessions) > 0
+    for session in store.sessions:
+        assert cli("show", session).exit_code == 0
+        assert cli("show", session, "--tree").exit_code == 0
+        assert cli("log", session).exit_code == 0
+        assert cli("export", "claude-code", session).exit_code == 0
