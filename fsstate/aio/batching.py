@@ -1,7 +1,7 @@
-"""Group commit for tasks: what they ask for while a flush is under way is done together in the next one.
+"""Group commit for tasks: what many tasks ask for at about the same moment is done together, with one flush.
 
-The first task to come leads: it flushes its own request, alone. Requests that arrive meanwhile wait, and the first
-of them leads the next flush. So a lone task waits for nobody, and many tasks share few flushes.
+Requests gather in an open batch while the batch before it is being flushed. The task that opened a batch leads it: it
+waits for the flush under way, closes the batch and flushes it; the others wait for it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,24 @@ class Flushed(Protocol[Result_co]):
         ...
 
 
-class _Waiting(Generic[Request, Result]):
+class _Asked(Generic[Request, Result]):
     """One task's request, and where its outcome goes."""
 
-    __slots__ = ("leads", "outcome", "ready", "request")
+    __slots__ = ("outcome", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.ready = anyio.Event()
-        self.leads = False
         self.outcome: tuple[Result] | Exception | None = None
+
+
+class _Batch(Generic[Request, Result]):
+    """Requests that are flushed together. `ended` is set when they were, or when the batch lost its leader before."""
+
+    __slots__ = ("asked", "ended")
+
+    def __init__(self) -> None:
+        self.asked: list[_Asked[Request, Result]] = []
+        self.ended = anyio.Event()
 
 
 class Batcher(Generic[Request, Result]):
@@ -46,79 +54,76 @@ class Batcher(Generic[Request, Result]):
     `flush` tells what came of it, and the cancellation, if any, that came to the leading task meanwhile. It raises
     only if it did not begin.
 
-    A task that is cancelled while its request waits takes it back; once the request is being flushed the task learns
-    the outcome before the cancellation goes on. Belongs to one event loop.
+    A task that is cancelled while its batch is open takes its request back; once the batch is being flushed the task
+    learns the outcome before the cancellation goes on. Belongs to one event loop.
     """
 
     def __init__(
         self, flush: Callable[[list[Request]], Awaitable[tuple[Flushed[Result], BaseException | None]]]
     ) -> None:
         self._flush = flush
-        self._waiting: list[_Waiting[Request, Result]] = []
-        self._busy = False
+        self._open: _Batch[Request, Result] | None = None
+        self._flushing: _Batch[Request, Result] | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether no request waits or is being flushed."""
-        return not self._busy
+        return self._open is None and self._flushing is None
 
     async def submit(self, request: Request) -> Result:
         """Have `request` done with those of other tasks; return its result or raise its error."""
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        mine = _Waiting[Request, Result](request)
-        self._waiting.append(mine)
-        if self._busy:
-            await self._wait(mine)
-        else:
-            self._busy = mine.leads = True
-        if mine.leads:
-            await self._lead(mine)
+        mine = _Asked[Request, Result](request)
+        # Again when the batch lost its leader.
+        while mine.outcome is None:
+            batch = self._open
+            if batch is None:
+                batch = self._open = _Batch()
+                batch.asked.append(mine)
+                await self._lead(batch)
+            else:
+                batch.asked.append(mine)
+                await self._follow(batch, mine)
         if isinstance(mine.outcome, Exception):
             raise mine.outcome
-        assert mine.outcome is not None
         return mine.outcome[0]
 
-    async def _wait(self, mine: _Waiting[Request, Result]) -> None:
+    async def _follow(self, batch: _Batch[Request, Result], mine: _Asked[Request, Result]) -> None:
         try:
-            await mine.ready.wait()
+            await batch.ended.wait()
         except BaseException:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-                if mine.leads:
-                    self._pass_on()
+            if batch is self._open:
+                batch.asked.remove(mine)
             else:
-                await _outwait(mine.ready)
+                await _outwait(batch.ended)
             raise
 
-    async def _lead(self, mine: _Waiting[Request, Result]) -> None:
-        batch, self._waiting = self._waiting, []
+    async def _lead(self, batch: _Batch[Request, Result]) -> None:
         try:
+            # Tasks that are ready to run now join before the batch is closed.
+            await anyio.lowlevel.checkpoint()
+            while self._flushing is not None:
+                await self._flushing.ended.wait()
+            self._open, self._flushing = None, batch
             with anyio.CancelScope(shield=True):
-                flushed, cancelled = await self._flush([one.request for one in batch])
-                _settle(batch, flushed)
+                flushed, cancelled = await self._flush([one.request for one in batch.asked])
+                _settle(batch.asked, flushed)
                 if cancelled is not None:
                     raise cancelled
         finally:
-            # Not begun, because its leader was cancelled: the others are for the next one to lead.
-            self._waiting[:0] = [one for one in batch if one.outcome is None and one is not mine]
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        if self._waiting:
-            self._waiting[0].leads = True
-            self._waiting[0].ready.set()
-        else:
-            self._busy = False
+            if self._open is batch:
+                self._open = None
+            if self._flushing is batch:
+                self._flushing = None
+            batch.ended.set()
 
 
-def _settle(batch: list[_Waiting[Request, Result]], flushed: Flushed[Result]) -> None:
+def _settle(asked: list[_Asked[Request, Result]], flushed: Flushed[Result]) -> None:
     try:
         outcomes = flushed.result()
     except Exception as error:  # noqa: BLE001 - each of the tasks raises it for itself
-        outcomes = [error for _ in batch]
-    for one, outcome in zip(batch, outcomes, strict=True):
+        outcomes = [error for _ in asked]
+    for one, outcome in zip(asked, outcomes, strict=True):
         one.outcome = outcome if isinstance(outcome, Exception) else (outcome,)
-        one.ready.set()
 
 
 async def _outwait(event: anyio.Event) -> None:

@@ -101,6 +101,7 @@ def run(options: argparse.Namespace, directory: Path, journaled: bool) -> Iterat
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
+    Path(options.dir).mkdir(parents=True, exist_ok=True) if options.dir else None
     directory = Path(tempfile.mkdtemp(prefix="fsstate-bench-", dir=options.dir)).resolve()
     try:
         kind = file_system(directory)

@@ -236,11 +236,10 @@ class Documents:
 
     def _finish_many(self, pending: list[_Pending], changes: dict[int, Change], outcomes: list[Outcome]) -> None:
         touched: dict[Directory, list[_Pending]] = {}
-        for one, error in zip(pending, self._flush_many(pending), strict=True):
+        for one, error in zip(pending, self._replace_many(pending), strict=True):
             try:
                 if error is not None:
                     raise error
-                self._put_in_place(one)
                 outcomes[one.place] = Blob(one.data) if one.data is not None else None
                 touched.setdefault(one.directory, []).append(one)
             except ChangedMeanwhileError:
@@ -261,25 +260,27 @@ class Documents:
         except Exception as error:  # noqa: BLE001 - an outcome like the others
             return error
 
-    def _flush_many(self, pending: list[_Pending]) -> list[Exception | None]:
+    def _replace_many(self, pending: list[_Pending]) -> list[Exception | None]:
+        """Flush and put in place each, several at a time, since that is mostly waiting; tell what went wrong with each."""
         errors: list[Exception | None] = [None] * len(pending)
         waiting = iter(list(enumerate(pending)))
 
-        def flush() -> None:
+        def replace() -> None:
             for number, one in waiting:
                 try:
                     self._flush_staged(one)
-                except StorageError as error:
+                    self._put_in_place(one)
+                except Exception as error:  # noqa: BLE001 - belongs to this document alone
                     errors[number] = error
 
         many = self._flush and len(pending) >= _MANY
-        threads = [threading.Thread(target=flush, name="fsstate-flush") for _ in range(_FLUSHERS - 1 if many else 0)]
+        threads = [threading.Thread(target=replace, name="fsstate-flush") for _ in range(_FLUSHERS - 1 if many else 0)]
         try:
             for thread in threads:
                 # Where there can be no more threads, those that there are do it all.
                 with contextlib.suppress(RuntimeError):
                     thread.start()
-            flush()
+            replace()
         finally:
             for thread in threads:
                 if thread.ident is not None:
