@@ -232,15 +232,14 @@ def _kind(value: object) -> str:
 
 def _decode(data: bytes, where: str, option: int, line: int | None, offset: int | None) -> tuple[Any, bool]:
     """The value, and whether `orjson.loads(data)` alone gives the same."""
-    source = _Source(data, where, line, offset)
     body = data.removeprefix(_BOM)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return source.parse(surely_flawed=True), False
+        return _Source(data, where, line, offset).parse(surely_flawed=True), False
     if _comes_back(value, body, option):
         return value, body is data
-    return source.parse(surely_flawed=False), body is data and _LONG_NUMBER.search(body) is None
+    return _Source(data, where, line, offset).parse(surely_flawed=False), body is data and _LONG_NUMBER.search(body) is None
 
 
 def _comes_back(value: object, data: bytes, option: int) -> bool:

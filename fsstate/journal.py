@@ -39,15 +39,12 @@ class Log:
         self.ref = Ref(names.check_category(ref.category), names.check_name(ref.name), LOG)
         self.owner = owner
         self._backend = backend
+        # Where a person finds the log.
+        self.path = backend.location(self.ref)
         self._counted: tuple[tuple[int, ...] | None, int] = (None, 0)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.ref)!r})"
-
-    @property
-    def path(self) -> str:
-        """Where a person finds the log."""
-        return self._backend.location(self.ref)
 
     def encode(self, row: Mapping[str, Any]) -> bytes:
         """Return the line for a row. Raises InvalidValueError for reserved keys and what JSON cannot hold."""

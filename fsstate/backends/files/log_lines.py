@@ -33,8 +33,11 @@ __all__ = [
 
 _SEQ: Final = re.compile(rb'\{"seq":([1-9][0-9]{0,17})[,}]')
 _SEQS: Final = re.compile(rb'^\{"seq":([1-9][0-9]{0,17})[,}]', re.MULTILINE)
+_FIRST_BLOCK: Final = 4 * 1024
 _BLOCK: Final = 16 * 1024
 _LARGE_BLOCK: Final = 256 * 1024
+# Bisection ends this close to what it looks for.
+_NEAR: Final = 2 * 1024
 # Appends flush at least this often, so zeros that a crash left lie this close to the end of the data.
 UNFLUSHED_LIMIT: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
@@ -114,14 +117,14 @@ def forwards(fd: int, start: int, end: int, line: int | None = None) -> Iterator
 
 def _split(fd: int, start: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
     """Lines with their offset, and whether a newline ends them."""
-    offset, position, block = start, start, _BLOCK
+    offset, position, block = start, start, _FIRST_BLOCK
     pieces: list[bytes] = []
     while position < end:
         data = os.pread(fd, min(block, end - position), position)
         if not data:
             break
         position += len(data)
-        block = _LARGE_BLOCK
+        block = min(4 * block, _LARGE_BLOCK)
         lines = data.split(b"\n")
         if len(lines) > 1:
             lines[0] = b"".join((*pieces, lines[0]))
@@ -143,7 +146,7 @@ def backwards(fd: int, end: int) -> Iterator[tuple[int, LogLine | BadLine]]:
 
 
 def _split_backwards(fd: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
-    position, block, whole = end, _BLOCK, False
+    position, block, whole = end, _FIRST_BLOCK, False
     pieces: list[bytes] = []
     while position > 0:
         data = os.pread(fd, min(block, position), max(0, position - block))
@@ -171,9 +174,9 @@ def highest_seq(data: bytes) -> int:
 def seek(fd: int, end: int, after: int) -> int:
     """The offset of a line at or before the first entry with a seq greater than `after`, and close to it."""
     low, high = 0, end
-    while after > 0 and high - low > _BLOCK:
+    while after > 0 and high - low > _NEAR:
         middle = (low + high) // 2
-        found = _first_entry(fd, middle, high)
+        found = _glimpse(fd, middle, high) or _first_entry(fd, middle, high)
         if found is None:
             high = middle
         elif found[1] <= after:
@@ -181,6 +184,16 @@ def seek(fd: int, end: int, after: int) -> int:
         else:
             high = middle
     return low
+
+
+def _glimpse(fd: int, start: int, end: int) -> tuple[int, int] | None:
+    """`_first_entry` where lines are short and begin as they should, which is nearly always; else None."""
+    data = os.pread(fd, min(_NEAR, end - start), start)
+    newline = data.find(b"\n")
+    match = _SEQ.match(data, newline + 1) if newline >= 0 else None
+    if match is None or data.find(b"\n", match.end()) < 0:
+        return None
+    return start + newline + 1, int(match[1])
 
 
 def _first_entry(fd: int, start: int, end: int) -> tuple[int, int] | None:
