@@ -50,6 +50,15 @@ class Signature(NamedTuple):
     def of(cls, status: os.stat_result) -> Signature:
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
+    def fits(self, status: os.stat_result) -> bool:
+        """Whether the file is as it was."""
+        return (
+            status.st_mtime_ns == self.mtime_ns
+            and status.st_size == self.size
+            and status.st_ino == self.inode
+            and status.st_ctime_ns == self.ctime_ns
+        )
+
     def is_settled(self, now_ns: int) -> bool:
         """Whether any later change would show: it was taken at `now_ns`, well after the file's last change."""
         newest = max(self.mtime_ns, self.ctime_ns)
@@ -63,6 +72,14 @@ class _Found(NamedTuple):
     directory: Directory
     status: os.stat_result
     read_ns: int
+
+
+class _Kept(NamedTuple):
+    """A document that was read: where, in which state the file was, and what it held."""
+
+    path: str
+    signature: Signature
+    blob: Blob
 
 
 class _Pending(NamedTuple):
@@ -88,7 +105,7 @@ class Documents:
         self._staging = staging
         self._flush = options.durability == "full"
         self._mutex = threading.Lock()
-        self._kept: OrderedDict[Ref, tuple[Signature, Blob]] = OrderedDict()
+        self._kept: OrderedDict[Ref, _Kept] = OrderedDict()
         self._kept_bytes = 0
         # Records whose last write the disk did not confirm: to write the same again is no change, but must be done.
         self._unsure: set[Ref] = set()
@@ -107,12 +124,12 @@ class Documents:
         if kept is None:
             return Unknown()
         try:
-            status = os.stat(self._tree.path(str(ref)), follow_symlinks=False)
+            status = os.stat(kept.path, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:
             return Unknown()
-        return kept[1] if Signature.of(status) == kept[0] else Unknown()
+        return kept.blob if kept.signature.fits(status) else Unknown()
 
     def read(self, ref: Ref) -> Blob | None:
         """The document, or None when absent."""
@@ -161,10 +178,10 @@ class Documents:
             return
         with self._mutex:
             replaced = self._kept.pop(ref, None)
-            self._kept[ref] = (signature, found.blob)
-            self._kept_bytes += len(found.blob.data) - (len(replaced[1].data) if replaced else 0)
+            self._kept[ref] = _Kept(self._tree.path(str(ref)), signature, found.blob)
+            self._kept_bytes += len(found.blob.data) - (len(replaced.blob.data) if replaced else 0)
             while len(self._kept) > _KEPT or self._kept_bytes > _KEPT_BYTES:
-                self._kept_bytes -= len(self._kept.popitem(last=False)[1][1].data)
+                self._kept_bytes -= len(self._kept.popitem(last=False)[1].blob.data)
 
     # -- writing
 
