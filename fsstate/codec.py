@@ -239,7 +239,9 @@ def _decode(data: bytes, where: str, option: int, line: int | None, offset: int 
         return _Source(data, where, line, offset).parse(surely_flawed=True), False
     if _comes_back(value, body, option):
         return value, body is data
-    return _Source(data, where, line, offset).parse(surely_flawed=False), body is data and _LONG_NUMBER.search(body) is None
+    return _Source(data, where, line, offset).parse(surely_flawed=False), body is data and _LONG_NUMBER.search(
+        body
+    ) is None
 
 
 def _comes_back(value: object, data: bytes, option: int) -> bool:

@@ -1,7 +1,7 @@
 """How two encodings of one document differ, told from their lines, without parsing either.
 
-A save must keep the key order of the file. Where the new text has the same keys on the same lines, that is so already, and
-parsing the old text to find out can be spared: this is what most saves look like.
+A save must keep the key order of the file. Where the new text has the same keys on the same lines, that is so already,
+and parsing the old text to find out can be spared: this is what most saves look like.
 """
 
 from __future__ import annotations

@@ -7,23 +7,24 @@ from pathlib import Path
 
 import pytest
 
-# A room is a module, or a package with its insides; the rooms of an open house are its modules.
-FLOORS = [
-    "errors",
-    "codec layout names times ids merge records frontmatter options"
-    " backends backends.base backends.files backends.memory",
-    "documents collection markdown journal",
-    "index retention migrations search projection lifecycle sweeper",
-    "conversation streams session session_documents sessions messages message_reader tool_calls events steps summaries"
-    " checkpoints runs jobs sources settings",
-    "store",
-    "aio",
-    ".",  # what `import fsstate` gives
-    "cli __main__ integrations integrations.claude_code",
-]
+# A room is a module, or a package with its insides; the rooms of an open house are its modules. `.` is `import fsstate`.
+FLOORS = """
+errors
+codec layout names times ids merge records frontmatter options backends backends.base backends.files backends.memory
+documents collection markdown journal
+index retention migrations search projection lifecycle sweeper
+conversation streams session session_documents sessions messages message_reader tool_calls events steps summaries \
+checkpoints runs jobs sources settings
+store
+aio
+.
+cli __main__ integrations integrations.claude_code
+"""
 OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations"}
 
-FLOOR_OF = {f"fsstate.{room}".rstrip("."): floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+FLOOR_OF = {
+    f"fsstate.{room}".rstrip("."): floor for floor, rooms in enumerate(FLOORS.splitlines()) for room in rooms.split()
+}
 ROOT = Path(__file__).parents[1]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -165,8 +165,8 @@ class Backend(Protocol):
     def change_many(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
         """`change` for each, sharing the flushes. Each document is as durable as with `change`; they are no unit.
 
-        A record that stays locked for `timeout` seconds (None: the options' default) has LockTimeoutError as its outcome;
-        the others do not wait for it when `timeout` is 0.
+        A record that stays locked for `timeout` seconds (None: the options' default) has LockTimeoutError as its
+        outcome; the others do not wait for it when `timeout` is 0.
         """
         ...
 

@@ -15,6 +15,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, anyio_backend: str) -> AsyncIterator[AsyncStore]:
+async def store(tmp_path: Path) -> AsyncIterator[AsyncStore]:
     async with AsyncStore(tmp_path / "state", StoreOptions(lock_timeout=5)) as store:
         yield store

@@ -151,14 +151,13 @@ async def test_a_leader_that_is_cancelled_hands_over() -> None:
     async def submit(item: Any) -> None:
         results.append(await batcher.submit(item))
 
-    async with anyio.create_task_group() as tasks:
-        async with anyio.create_task_group() as cancelled:
-            cancelled.start_soon(submit, "first")
-            await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(submit, "second")
-            await anyio.wait_all_tasks_blocked()
-            cancelled.cancel_scope.cancel()
-            flusher.go.set()
+    async with anyio.create_task_group() as tasks, anyio.create_task_group() as cancelled:
+        cancelled.start_soon(submit, "first")
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(submit, "second")
+        await anyio.wait_all_tasks_blocked()
+        cancelled.cancel_scope.cancel()
+        flusher.go.set()
     assert flusher.batches == [["first"], ["second"]]
     assert "second" in results
     assert batcher.is_idle

@@ -27,12 +27,36 @@ PAIRS: list[tuple[type, type]] = [
 # Steps that the async API is made of, and what stays with the sync side, `AsyncStore.sync`.
 INSIDE = {
     *("ref_of", "put_change", "create_change", "update_change", "open_edit", "saved", "prepare"),
-    *("encode", "compose", "close", "over", "of", "log", "backend", "owner", "category", "content", "metadata", "model"),
+    *(
+        "encode",
+        "compose",
+        "close",
+        "over",
+        "of",
+        "log",
+        "backend",
+        "owner",
+        "category",
+        "content",
+        "metadata",
+        "model",
+    ),
 }
 # Plain attributes there, properties here.
 ATTRIBUTES = {"id", "message", "options", "path"}
 # Async code waits for them in another way than by await.
-NOT_AWAITED = {"edit", "items", "stream", "path_of", "peek", "auto_prune", "collection", "markdown", "journal", "session"}
+NOT_AWAITED = {
+    "edit",
+    "items",
+    "stream",
+    "path_of",
+    "peek",
+    "auto_prune",
+    "collection",
+    "markdown",
+    "journal",
+    "session",
+}
 
 
 def public(cls: type) -> set[str]:

@@ -65,7 +65,7 @@ class Blocking:
         self._block.__enter__()
         return self
 
-    def __exit__(self, *raised: Any) -> Any:
+    def __exit__(self, *raised: object) -> Any:
         return self._block.__exit__(*raised)
 
     def __getitem__(self, name: str) -> Any:

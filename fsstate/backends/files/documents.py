@@ -278,7 +278,7 @@ class Documents:
             return error
 
     def _replace_many(self, pending: list[_Pending]) -> list[Exception | None]:
-        """Flush and put in place each, several at a time, since that is mostly waiting; tell what went wrong with each."""
+        """Flush and put in place each, several at a time, since that is mostly waiting; tell what went wrong."""
         errors: list[Exception | None] = [None] * len(pending)
         waiting = iter(list(enumerate(pending)))
 
