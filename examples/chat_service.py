@@ -6,8 +6,8 @@
 The service speaks JSON lines over TCP: {"session": id or null, "text": "..."} asks, and the answer streams back as
 {"session": id}, {"delta": "..."} …, {"done": message id}. {"session": id, "history": true} gives the conversation.
 
-`demo` starts the service, talks to it, kills it in the middle of an answer, starts it again, and shows that nothing that
-was acknowledged is gone: the question is there, and the half answer too, marked as interrupted.
+`demo` starts the service, talks to it, kills it in the middle of an answer, starts it again, and shows that nothing
+that was acknowledged is gone: the question is there, and the half answer too, marked as interrupted.
 """
 
 import argparse
@@ -49,8 +49,8 @@ class ChatService:
 
     async def reply(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         if request.get("history"):
-            messages = await self.store.session(request["session"]).messages.list()
-            yield {"history": [[message.role, message.status, message.text] for message in messages]}
+            conversation = await self.store.session(request["session"]).messages.list()
+            yield {"history": [[message.role, message.status, message.text] for message in conversation]}
             return
         session_id = request.get("session") or (await self.store.sessions.create()).id
         yield {"session": session_id}

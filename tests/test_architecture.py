@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# A room is a module, or a package with its insides; the rooms of an open house are its modules. `.` is `import fsstate`.
+# A room is a module, or a package with its insides; the rooms of an open house are its modules. `.` is what
+# `import fsstate` gives.
 FLOORS = """
 errors
 codec layout names times ids merge records frontmatter options backends backends.base backends.files backends.memory

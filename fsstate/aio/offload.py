@@ -30,6 +30,7 @@ __all__ = ["Mirror", "Offload", "iterate", "offloaded"]
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -236,10 +237,10 @@ class Offload:
             return loop
 
 
-class Mirror(Generic[S]):
+class Mirror(Generic[S_co]):
     """The async side of a sync object, which it keeps as `sync`."""
 
-    def __init__(self, sync: S, offload: Offload) -> None:
+    def __init__(self, sync: S_co, offload: Offload) -> None:
         self.sync = sync
         self.offload = offload
 

@@ -72,7 +72,7 @@ async def test_a_cancelled_stream_is_kept_as_interrupted(store: AsyncStore) -> N
             await anyio.sleep_forever()
     (message,) = await messages.list()
     assert (message.status, message.text) == ("interrupted", "so far")
-    assert await messages.append("user", "go on")
+    assert (await messages.append("user", "go on")).parent_id == message.id
 
 
 async def test_cancelled_appends_are_there_or_not_and_never_twice(store: AsyncStore) -> None:

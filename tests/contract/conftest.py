@@ -81,7 +81,7 @@ def mirrored(thing: Any) -> Any:
     backend, offload = getattr(thing, "log", thing)._backend, Offload()
     if isinstance(thing, Journal):
         return AsyncJournal(thing, backend, offload)
-    mirror = AsyncMarkdown if isinstance(thing, Markdown) else AsyncCollection
+    mirror: Any = AsyncMarkdown if isinstance(thing, Markdown) else AsyncCollection
     return mirror(thing, backend, offload, PATIENCE)
 
 

@@ -142,6 +142,7 @@ def test_a_crash_between_append_and_removal_shows_the_message_once(store: Store,
 def test_a_stream_that_never_began_is_no_message(store: Store, messages: Messages) -> None:
     store.backend.append(Ref("sessions/s/streams", "torn", LOG), lambda _: [b'{"text":"x"}'])
     assert messages.all() == []
+    assert store.sessions.list()[0].message_count == 0
     messages.append("user", "a")
     assert stream_logs(store) == []
     assert messages.count() == 1
