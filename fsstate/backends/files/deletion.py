@@ -75,14 +75,23 @@ class Belongings:
                 return False
             self._documents.change(ref, lambda _: None)
         try:
-            self.discard(folder)
+            self._remove(folder)
         except StorageError as error:
             # The document's end was the commit point: what is left is what a crash would leave, and no failed deletion.
             _logger.warning("%s was deleted, but what belonged to it was not removed: %s", ref, error)
         return True
 
     def discard(self, folder: str) -> bool:
-        """Remove a folder with all that is in it. Returns whether it existed."""
+        """Remove a folder that belongs to nobody, with all that is in it. Returns whether it existed."""
+        parent = self._tree.find(folder.rpartition("/")[0])
+        if parent is not None:
+            # Who deleted its owner, or moved it away, may have been killed before that would last. A power cut might
+            # then leave the owner without what belongs to it, or give the next owner what belonged to the last one.
+            with refusals("make sure of the names in", parent.path):
+                self._tree.sync(parent)
+        return self._remove(folder)
+
+    def _remove(self, folder: str) -> bool:
         above, _, name = folder.rpartition("/")
         parent = self._tree.find(above)
         if parent is None or self._tree.find(folder) is None:
