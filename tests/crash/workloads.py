@@ -449,6 +449,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "large append": Workload(_large_append, (TRAIL,)),
     "log with a torn tail": Workload(_damaged_log(b'{"seq":4,"ta'), (TRAIL,)),
     "log with zeros": Workload(_damaged_log(bytes(300)), (TRAIL,)),
+    "log with zeros before text": Workload(_damaged_log(bytes(20) + b"0" * 30 + b'"}\n'), (TRAIL,)),
     "trims": Workload(_trims, (TRAIL,)),
     "nested categories": Workload(_nested, (A, DEEP, DEEP_LOG, Ref("teams/red", "r", JSON))),
     "owned records": Workload(_owned, (SESSION, OTHER, MESSAGES, EVENTS, GOAL)),

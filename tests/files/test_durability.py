@@ -81,6 +81,60 @@ def test_first_append_flushes_data_and_directory_later_ones_data_only(root: Path
     assert not [line for line in lines[middle:] if line.startswith("fsync")]
 
 
+def test_append_of_nothing_makes_what_another_left_last_once(root: Path, tmp_path: Path) -> None:
+    # Who appended it may have been killed before it flushed, and it is why there is nothing to append.
+    run('FileBackend(root).append(Ref("audit", "t", LOG), lambda _: [b"{}"])', root)
+    code = """
+    b, log = FileBackend(root), Ref("audit", "t", LOG)
+    os.write(2, b"MARK"); b.append(log, lambda _: []); os.write(2, b"----"); b.append(log, lambda _: [])
+    os.write(2, b"MARK")
+    """
+    lines = calls(code, root, tmp_path)
+    assert_order(lines, ("fdatasync", "t.jsonl"), ("fsync", f"{root}/audit>"), ("write", "----"))
+    assert "----" in lines[-1]
+
+
+def test_append_of_nothing_behind_an_own_one_flushes_nothing(root: Path, tmp_path: Path) -> None:
+    code = WARM + '    os.write(2, b"MARK"); b.append(log, lambda _: []); os.write(2, b"MARK")'
+    assert calls(code, root, tmp_path) == []
+
+
+def test_what_a_failed_append_left_is_cut_off_for_good(root: Path, tmp_path: Path) -> None:
+    code = (
+        WARM
+        + """
+    from fsstate.backends.files import logs
+    def write_half(fd, data):
+        os.write(fd, data[: len(data) // 2])
+        raise OSError(28, "full")
+    logs.write_all = write_half
+    try:
+        os.write(2, b"MARK"); b.append(log, lambda _: [b"{}"])
+    except StorageError:
+        os.write(2, b"MARK")
+    """
+    )
+    assert_order(calls(code, root, tmp_path), ("write", "t.jsonl"), ("ftruncate", "t.jsonl"), ("fdatasync", "t.jsonl"))
+
+
+def test_the_name_of_a_log_is_flushed_after_a_trim_could_not(root: Path, tmp_path: Path) -> None:
+    code = (
+        WARM
+        + """
+    sync = b._tree.sync
+    def fail(directory):
+        raise OSError(5, "no")
+    b._tree.sync = fail
+    try:
+        b.trim(log, 2)
+    except OutcomeUnknownError:
+        b._tree.sync = sync
+        os.write(2, b"MARK"); b.append(log, lambda _: [b"{}"]); os.write(2, b"MARK")
+    """
+    )
+    assert_order(calls(code, root, tmp_path), ("fdatasync", "t.jsonl"), ("fsync", f"{root}/audit>"))
+
+
 def test_another_process_flushes_the_name_of_a_log_that_is_there(root: Path, tmp_path: Path) -> None:
     run('FileBackend(root).append(Ref("audit", "t", LOG), lambda _: [b"{}"])', root)
     code = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from fsstate.backends.base import LOG, BadLine, LogLine, Ref
 from fsstate.backends.files import FileBackend
 from fsstate.backends.files.log_lines import entries, entries_backwards
+from fsstate.errors import StorageError
 from tests.files.processes import run
 
 REF = Ref("audit", "t", LOG)
@@ -216,6 +218,21 @@ def test_a_trim_of_nothing_does_not_make_a_log(backend: FileBackend, root: Path)
 
 
 # -- changes behind the writer's back
+
+
+def test_a_trim_works_after_a_flush_that_failed(
+    backend: FileBackend, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path.write_bytes(THREE)
+    with monkeypatch.context() as patched:
+        patched.setattr("fsstate.backends.files.logs.flush_data", fail)
+        with pytest.raises(StorageError):
+            append(backend)
+    assert backend.trim(REF, 3) == 2
+    assert seqs(backend) == [3]
 
 
 def test_appends_follow_a_file_that_others_replace_edit_or_remove(backend: FileBackend, path: Path) -> None:

@@ -9,6 +9,8 @@ Invariants:
 2. What a crash left behind the last entry is cut off before the next append; what is cut is reported.
 3. A flush that failed is never repeated on the same file: the entries are taken back, and the file is written anew
    before the next append (fsync(2) may report an error once and then forget it).
+4. Who appends nothing because of what the log holds already is told so only once that lasts: another may have written
+   it and been killed before it was flushed.
 """
 
 from __future__ import annotations
@@ -106,6 +108,8 @@ class LogFile:
         self._file: Lockable | None = None
         self._tail: _Tail | None = None
         self._name_lasts = False
+        # The state up to which this object has flushed the file.
+        self._flushed: tuple[int, ...] = ()
         self._must_rewrite = False
 
     # -- appending
@@ -152,14 +156,16 @@ class LogFile:
         finally:
             self._unlock()
         if lines:
-            self._make_durable(file, before.end, tail.end)
+            self._make_durable(file, before.end, tail)
+        else:
+            self._make_seen_last(file, before)
 
     def _write(self, file: Lockable, lines: list[bytes], start: int) -> None:
         data = b"\n".join((*lines, b""))
         try:
             for position in range(0, len(data), _PIECE):
                 if position:
-                    self._flush_piece(file)
+                    self._flush_data(file)
                 write_all(file.fd, data[position : position + _PIECE] if len(data) > _PIECE else data)
         except BaseException as error:
             told = StorageError if self._take_back(file, start) else OutcomeUnknownError
@@ -167,7 +173,7 @@ class LogFile:
                 raise told.of("append to", self.path, error) from error
             raise
 
-    def _flush_piece(self, file: Lockable) -> None:
+    def _flush_data(self, file: Lockable) -> None:
         try:
             if self._flush:
                 flush_data(file.fd)
@@ -176,24 +182,32 @@ class LogFile:
             raise
 
     def _take_back(self, file: Lockable, start: int) -> bool:
-        """Cut off what was written behind `start`. Requires: the lock is held and nobody wrote behind it."""
+        """Cut off what was written behind `start`, for good. Requires: the lock is held and nobody wrote behind it."""
         self._tail = None
         try:
             os.ftruncate(file.fd, start)
+            # A power cut must not bring back what the caller was told is not there.
+            self._flush_data(file)
         except OSError:
             self._must_rewrite = True
             return False
         return True
 
-    def _make_durable(self, file: Lockable, start: int, end: int) -> None:
+    def _make_seen_last(self, file: Lockable, tail: _Tail) -> None:
+        """Make last what others may have left unflushed. Does nothing where all was flushed here."""
+        if tail.state != self._flushed or not self._name_lasts:
+            self._make_durable(file, tail.end, tail)
+
+    def _make_durable(self, file: Lockable, start: int, tail: _Tail) -> None:
         if not self._flush:
             return
         try:
             flush_data(file.fd)
         except OSError as error:
             self._must_rewrite = True
-            told = StorageError if self._take_back_flushed(file, start, end) else OutcomeUnknownError
+            told = StorageError if self._take_back_flushed(file, start, tail.end) else OutcomeUnknownError
             raise told.of("flush the append to", self.path, error) from error
+        self._flushed = tail.state
         if not self._name_lasts:
             self._make_name_last()
 
@@ -291,6 +305,7 @@ class LogFile:
     def _close(self) -> None:
         file, self._file = self._file, None
         self._tail = None
+        self._name_lasts, self._flushed = False, ()
         if file is not None:
             file.close()
 
@@ -333,6 +348,8 @@ class LogFile:
                 staged.move(folder, f"{_file_name(self.ref)}.{os.urandom(4).hex()}")
             _logger.warning("%s: what was removed has whole lines; it is kept in %s", self.path, folder.path)
         os.ftruncate(file.fd, sound)
+        # Else the next append may last without the cut: what is left of the debris then stands behind it, as a line.
+        self._flush_data(file)
 
     # -- replacing the file
 
@@ -341,14 +358,16 @@ class LogFile:
         with self._locked(owner) as exists:
             if not exists:
                 return 0
-            file, tail = self._file, self._ready_tail()
+            tail = self._ready_tail()
+            # Only now: a file that needs mending was written anew.
+            file = self._file
             assert file is not None
             start, removed, rest = _split_at(file, before, tail.end)
-            if not removed and not self._name_lasts:
-                # Who trimmed it so far may have been killed before that would last.
-                self._make_durable(file, tail.end, tail.end)
             if removed:
                 self._rewrite(start, b"" if rest else b'{"seq":%d,%s}\n' % (tail.seq, TRIM_MARKER))
+            else:
+                # Who trimmed it so far may have been killed before that would last.
+                self._make_seen_last(file, tail)
             return removed
 
     def delete(self) -> bool:
