@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -48,14 +48,18 @@ class Streams:
         found = {name: self.read(name) for name in self.ids()}
         return {name: row for name, row in found.items() if row is not None}
 
+    def is_begun(self, name: str) -> bool:
+        """Whether readers see the message: its log holds what is known of it, and not only the place for that."""
+        return _beginning(self.log(name).rows()) is not None
+
     def read(self, name: str) -> Row | None:
         """One message as far as it is written; None when nothing of it is."""
         log = self.log(name)
         # Asked before reading: the other way round, a message finished in between would seem cut off.
         alive = self._backend.is_claimed(log.ref)
         rows = log.rows()
-        row = next(rows, None)
-        if row is None or not isinstance(row.get("role"), str):
+        row = _beginning(rows)
+        if row is None:
             return None
         text = "".join(str(piece.get("text", "")) for piece in rows)
         del row["seq"]
@@ -83,6 +87,11 @@ class Streams:
             row = self.read(name)
             yield None if row is None else {**row, "status": "interrupted"}
             self.remove(name)
+
+
+def _beginning(rows: Iterator[Row]) -> Row | None:
+    row = next(rows, None)
+    return row if row is not None and isinstance(row.get("role"), str) else None
 
 
 class Stream:

@@ -18,6 +18,7 @@ from fsstate.conversation import Tree, text_of
 from fsstate.journal import Log
 from fsstate.projection import Row
 from fsstate.session_documents import Session
+from fsstate.streams import Streams
 from fsstate.times import parse_time
 
 __all__ = ["Digests", "SessionFilter", "SessionSummary", "Stamps", "page", "project_of", "summarise", "title_of"]
@@ -83,7 +84,7 @@ class Digests:
             known = self._known.get(category)
         if known is not None and known[0] == stamps:
             return known
-        found = stamps, (self._read(category, refs) if refs else Digest())
+        found = stamps, (self._read(owner, refs) if refs else Digest())
         with self._lock:
             if len(self._known) >= _MOST_DIGESTS:
                 self._known.clear()
@@ -94,12 +95,16 @@ class Digests:
         """In a forked child: the lock may have been copied while another thread held it."""
         self._lock = threading.Lock()
 
-    def _read(self, category: str, refs: Iterable[Ref]) -> Digest:
+    def _read(self, owner: Ref, refs: Iterable[Ref]) -> Digest:
+        category = f"{owner.category}/{owner.name}"
+        streams = Streams(self._backend, owner)
+        # Before the messages are read: one that is finished in between counts there.
+        begun = [ref.name for ref in refs if ref.category != category and streams.is_begun(ref.name)]
         times = [_last_time(Log(self._backend, ref)) for ref in refs]
         tree = Tree()
         for row in Log(self._backend, Ref(category, "messages", LOG)).rows():
             tree.fold(row)
-        under_way = [ref for ref in refs if ref.category != category and ref.name not in tree.rows]
+        under_way = [name for name in begun if name not in tree.rows]
         last_time = max((time for time in times if time is not None), default=None)
         return _digest(list(tree.rows.values()), len(under_way), last_time)
 
