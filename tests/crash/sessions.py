@@ -190,6 +190,20 @@ def _say_more(do: Talks) -> None:
     do.event("s1", "e3")
 
 
+def _nothing(_: Talks) -> None:
+    pass
+
+
+def _create(do: Talks) -> None:
+    do.create("s1", "one")
+    do.say("s1", "hello")
+
+
+def _say_if_there(do: Talks) -> None:
+    if "s1" in do.store.sessions:
+        do.say("s1", "hi")
+
+
 def _create_if_gone(do: Talks) -> None:
     if "s1" not in do.store.sessions:
         _create_again(do)
@@ -203,6 +217,7 @@ SESSION_WORKLOADS: Final[dict[str, Workload]] = {
     "sessions, fork": Workload(_fork),
     "sessions, killed stream": Workload(killed(_two, _short_stream, _say_more), kills=True),
     "sessions, killed talk": Workload(killed(_two, _say, _say_more), kills=True),
+    "sessions, killed creation": Workload(killed(_nothing, _create, _say_if_there), kills=True),
     "sessions, killed deletion": Workload(killed(_two, _delete, _delete_and_create), kills=True),
     "sessions, killed deletion, new one": Workload(killed(_two, _delete, _create_if_gone), kills=True),
 }
