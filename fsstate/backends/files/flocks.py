@@ -35,7 +35,7 @@ _TRY_EVERY: Final = 1e-3
 
 @functools.cache
 def _lock_descriptor() -> Callable[..., bool]:
-    """filelock's lock of a descriptor: the same that its FileLock takes, so that other programs can keep us out."""
+    """Filelock's lock of a descriptor: the same that its FileLock takes, so that other programs can keep us out."""
     # Imported at the first lock: a program that only reads takes none.
     from filelock import lock_descriptor
 
