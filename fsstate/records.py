@@ -20,8 +20,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 
-import msgspec
-
+# msgspec is imported where it is used: documents without a model do without it.
 from fsstate.codec import encode_line, path_to
 from fsstate.errors import InvalidValueError, ValidationError
 from fsstate.merge import overlay
@@ -137,10 +136,14 @@ class _MsgspecModel(Model[T]):
 
     def __init__(self, target: Any) -> None:
         # Says at once, not at the first record, that a type is not supported.
+        import msgspec
+
         msgspec.json.Decoder(target)
         super().__init__(target)
 
     def _convert(self, document: Any, where: str) -> T:
+        import msgspec
+
         try:
             return cast("T", msgspec.convert(document, self._target, str_keys=True))
         except msgspec.ValidationError as error:
@@ -253,6 +256,8 @@ class _Field(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def _fields(kind: Any) -> tuple[_Field, ...]:
     if hasattr(kind, "__struct_fields__"):
+        import msgspec
+
         infos = msgspec.structs.fields(kind)
         return tuple(_Field(info.name, info.encode_name, _default(info, msgspec.NODEFAULT)) for info in infos)
     fields: Mapping[str, Any] = getattr(kind, "__dataclass_fields__", {})
@@ -266,10 +271,13 @@ def _default(field: Any, missing: object) -> Callable[[], Any] | None:
     if field.default is not missing:
         return functools.partial(getattr, field, "default")
     # Other factories (a counter, the clock) may not like to be called in passing.
-    return field.default_factory if isinstance(field.default_factory, type) else None
+    factory = field.default_factory
+    return factory if isinstance(typing.get_origin(factory) or factory, type) else None
 
 
 def _to_builtins(value: Any) -> Any:
+    import msgspec
+
     return msgspec.to_builtins(value, builtin_types=(datetime,), str_keys=True)
 
 
@@ -291,6 +299,8 @@ def _filled_object(value: Any, document: _Object) -> _Object:
     if _is_object(value):
         # Keys that are no strings became strings, in the same order.
         return dict(zip(document, map(_filled, value.values(), document.values()), strict=True))
+    import msgspec
+
     kind = cast("Any", type(value))
     fields = {field.key: field for field in _fields(kind)}
     values = {key: getattr(value, field.name, msgspec.UNSET) for key, field in fields.items()}

@@ -36,6 +36,7 @@ ROWS: Final = [
         raw.append_by_tasks(200),
     ),
     Row("64 tasks save", "a hop and save each", Goal(1.3, 1.8), ours.save_by_tasks(2 * KB), raw.save_by_tasks(2 * KB)),
+    Row("64 tasks save", "the sync store, a hop each", None, ours.save_by_tasks(2 * KB), ours.save_by_hops(2 * KB)),
     Row("append message 5,001", "rewriting the file", Goal(100), ours.append_message(5000), raw.rewrite_session(5000)),
     Row("append at 5,000 entries", "append at 10", Goal(0.95, 0.95), ours.append_to(5000), ours.append_to_young(10)),
     Row("lock and unlock", "filelock.FileLock", Goal(10, 10), ours.lock, raw.file_lock),

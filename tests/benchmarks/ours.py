@@ -181,6 +181,22 @@ def save_by_tasks(size: int) -> Setup:
     return setup
 
 
+def save_by_hops(size: int) -> Setup:
+    """Each task saves in a thread of its own, as async code would do with the sync store."""
+
+    def setup(room: Room) -> Side:
+        portal = room.stack.enter_context(anyio.from_thread.start_blocking_portal())
+        collection = store(room).collection("docs")
+        values, names = documents(size), itertools.count()
+
+        async def task(_: int) -> None:
+            await anyio.to_thread.run_sync(collection.put, f"d{next(names) % TASKS}", next(values))
+
+        return tasks(portal, task)
+
+    return setup
+
+
 def async_store(room: Room, portal: anyio.from_thread.BlockingPortal) -> fsstate.AsyncStore:
     return room.stack.enter_context(portal.wrap_async_context_manager(fsstate.AsyncStore(room.directory / "state")))
 

@@ -366,3 +366,11 @@ def test_a_pydantic_validator_has_its_say() -> None:
 
     with pytest.raises(ValidationError, match=r"planner.json: \$\.n: Value error, odd"):
         Model.of(Even).load({"n": 1}, WHERE)
+
+
+def test_a_default_factory_of_a_parametrised_type_is_a_default() -> None:
+    @dataclasses.dataclass
+    class Tagged:
+        tags: list[str] = dataclasses.field(default_factory=list[str])
+
+    assert Model.of(Tagged).dump(Tagged()) == {}
