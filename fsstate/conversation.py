@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias, TypeGuard, cast
 
 import msgspec
 
-from fsstate.documents import MISSING, Missing
 from fsstate.projection import Row, fold_record
+from fsstate.queries import MISSING, Missing
 from fsstate.records import Model
 from fsstate.times import format_time
 

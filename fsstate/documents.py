@@ -17,8 +17,6 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import Enum
-from itertools import islice
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from fsstate import names
@@ -31,8 +29,9 @@ from fsstate.errors import (
     UnsafePathError,
     ValidationError,
 )
+from fsstate.queries import MISSING, Missing, fits, ordered, page
 
-__all__ = ["MISSING", "Documents", "Editing", "Item", "Missing", "Problem", "Record"]
+__all__ = ["Documents", "Editing", "Item", "Problem", "Record"]
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -42,15 +41,6 @@ Problem: TypeAlias = CorruptRecordError | ValidationError | UnsafePathError
 _PROBLEMS: Final = (CorruptRecordError, ValidationError, UnsafePathError)
 
 _log = logging.getLogger("fsstate")
-
-
-class Missing(Enum):
-    """The type of `MISSING`: no value was given, and None is a value."""
-
-    MISSING = "missing"
-
-
-MISSING: Final = Missing.MISSING
 
 
 class Record(NamedTuple, Generic[T]):
@@ -201,11 +191,8 @@ class Documents(ABC, Generic[T, P]):
         field or several, each with a leading "-" to descend; documents without the field, or with None in it, come
         last, and what is equal stays in the order of names. A `limit` of None means all.
         """
-        if offset < 0 or (limit is not None and limit < 0):
-            raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
-        end = None if limit is None else offset + limit
-        fitting = (item for item in self.items() if self._fits(item.value, where))
-        return list(islice(self._ordered(fitting, order_by), offset, end))
+        fitting = (item for item in self.items() if fits(item.value, where, self._field))
+        return page(ordered(fitting, order_by, lambda item, name: self._field(item.value, name)), limit, offset)
 
     def path_of(self, name: str) -> str:
         """Return where a person finds the document, whether it exists or not."""
@@ -413,26 +400,6 @@ class Documents(ABC, Generic[T, P]):
             return self._backend.change_many(changes)
         return [self._backend.change(ref, change, owner=self.owner) for ref, change in changes]
 
-    def _fits(self, value: T, where: Mapping[str, object] | Callable[[T], bool] | None) -> bool:
-        if where is None:
-            return True
-        if callable(where):
-            return bool(where(value))
-        return all(self._field(value, name) == wanted for name, wanted in where.items())
-
-    def _ordered(self, items: Iterable[Item[T]], order_by: str | Sequence[str]) -> Iterable[Item[T]]:
-        fields = (order_by,) if isinstance(order_by, str) else order_by
-        # Sorting is stable: the last field first, and each earlier one keeps what it finds where it is equal.
-        for field in reversed(fields):
-            items = self._sorted(items, field.removeprefix("-"), descending=field.startswith("-"))
-        return items
-
-    def _sorted(self, items: Iterable[Item[T]], field: str, *, descending: bool) -> list[Item[T]]:
-        keyed = [(self._field(item.value, field), item) for item in items]
-        present = [(_sort_key(value), item) for value, item in keyed if value is not None and value is not MISSING]
-        present.sort(key=lambda pair: pair[0], reverse=descending)
-        return [item for _, item in present] + [item for value, item in keyed if value is None or value is MISSING]
-
 
 class Editing(Generic[T]):
     """An edit under way: the record's lock is held until `commit` or `abandon`. Not for several threads at a time.
@@ -486,11 +453,3 @@ def _all_or_raise(outcomes: Sequence[Outcome]) -> list[Blob | None]:
         errors[0].add_note(f"{len(errors)} of {len(outcomes)} documents failed; the others were written")
         raise errors[0]
     return [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
-
-
-def _sort_key(value: Any) -> tuple[str, Any]:
-    """A key that never fails: numbers, texts and times among themselves, and everything else by its text."""
-    if isinstance(value, int | float):
-        return "number", value
-    kind = type(value).__name__
-    return (kind, value) if kind in ("str", "date", "datetime") else (kind, repr(value))

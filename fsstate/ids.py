@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Final
 
+from fsstate.forks import renew_in_children
+
 __all__ = ["new_id"]
 
 _RANDOM_BITS: Final = 74
@@ -49,8 +51,7 @@ class _Sequence:
 
 
 _sequence: Final = _Sequence()
-if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only
-    os.register_at_fork(after_in_child=_sequence.after_fork)
+renew_in_children(_sequence)
 
 
 def new_id() -> str:

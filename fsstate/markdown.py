@@ -12,10 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from fsstate.backends.base import MARKDOWN, Backend, Blob, Ref
-from fsstate.documents import MISSING, Documents
+from fsstate.documents import Documents
 from fsstate.errors import ConflictError, CorruptRecordError, InvalidValueError, MissingExtraError
 from fsstate.frontmatter import Document
 from fsstate.merge import three_way
+from fsstate.queries import MISSING
 
 __all__ = ["Document", "Markdown"]
 

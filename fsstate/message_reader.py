@@ -11,10 +11,10 @@ from typing import TypeAlias, TypeVar
 
 from fsstate.backends.base import LOG, Ref
 from fsstate.conversation import Message, Tree, head_of, message_of, recent_branch
-from fsstate.documents import Missing
 from fsstate.errors import CorruptRecordError, NotFoundError, ValidationError
 from fsstate.journal import Log
 from fsstate.projection import Projection, Projections, Row, readable
+from fsstate.queries import Missing
 from fsstate.streams import Streams
 
 __all__ = ["MessageList", "MessageReader", "Rows"]

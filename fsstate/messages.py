@@ -21,11 +21,11 @@ from fsstate import ids
 from fsstate.backends.base import LogLine, Ref
 from fsstate.codec import decode_line
 from fsstate.conversation import Message, Tree, copied, end_of_line, head_of, message_of, row_of, settled, under
-from fsstate.documents import MISSING, Missing
 from fsstate.errors import AlreadyExistsError, CorruptRecordError
 from fsstate.journal import Log
 from fsstate.message_reader import MessageList, MessageReader, Rows
 from fsstate.projection import Projections, Row, Write
+from fsstate.queries import MISSING, Missing
 from fsstate.streams import Stream
 from fsstate.times import Clock, format_time
 

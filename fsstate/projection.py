@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -22,6 +20,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from fsstate import codec
 from fsstate.backends.base import Backend, LogLine, Ref
 from fsstate.errors import ConflictError, CorruptRecordError, ValidationError
+from fsstate.forks import renew_in_children
 from fsstate.journal import Log
 
 __all__ = ["Projection", "Projections", "Row", "Write", "fold_record", "readable"]
@@ -80,7 +79,7 @@ class Projections:
         self.backend = backend
         self._lock = threading.Lock()
         self._known: OrderedDict[Ref, Projection[Any]] = OrderedDict()
-        _registries.add(self)
+        renew_in_children(self)
 
     def of(self, log: Log, start: Callable[[], S], fold: Callable[[S, Row], None]) -> Projection[S]:
         """The projection of a log. Requires: `start` and `fold` are the same at every call for this log."""
@@ -234,15 +233,3 @@ def _is_sound(line: LogLine) -> bool:
 def _only_grew(before: _Stamp, after: _Stamp, added: int) -> bool:
     """Whether a log is the same file, longer by `added` bytes. False where the stamps do not tell."""
     return len(before) > 1 and before[0] == after[0] and after[1] - before[1] == added
-
-
-_registries: Final[weakref.WeakSet[Projections]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for registry in list(_registries):
-        registry.after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only
-    os.register_at_fork(after_in_child=_after_fork_in_child)

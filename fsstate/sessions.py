@@ -26,7 +26,7 @@ from fsstate.messages import Messages
 from fsstate.projection import Projections
 from fsstate.retention import PrunePolicy, PruneReport
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, named, naming, setting
-from fsstate.summaries import Digests, SessionFilter, SessionSummary, page, summarise
+from fsstate.summaries import Digests, SessionFilter, SessionSummary, select, summarise
 from fsstate.sweeper import Seen, Sweeper
 from fsstate.times import Clock
 
@@ -280,7 +280,7 @@ class Sessions:
         fitting = (
             self._summary(each.name, each.value) for each in self._documents.items() if wanted.may_fit(each.value)
         )
-        return page((summary for summary in fitting if wanted.fits(summary)), order_by, limit, offset)
+        return select((summary for summary in fitting if wanted.fits(summary)), order_by, limit, offset)
 
     def summary(self, id: str) -> SessionSummary | None:  # noqa: A002
         """Return one session's summary, or None."""

@@ -4,10 +4,8 @@ they are. Filters, orders and pages are decided here, purely; `fsstate.sessions`
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -15,13 +13,15 @@ import msgspec
 
 from fsstate.backends.base import LOG, Backend, Ref
 from fsstate.conversation import Tree, text_of
+from fsstate.forks import renew_in_children
 from fsstate.journal import Log
 from fsstate.projection import Row
+from fsstate.queries import ordered, page
 from fsstate.session_documents import Session
 from fsstate.streams import Streams
 from fsstate.times import parse_time
 
-__all__ = ["Digests", "SessionFilter", "SessionSummary", "Stamps", "page", "project_of", "summarise", "title_of"]
+__all__ = ["Digests", "SessionFilter", "SessionSummary", "Stamps", "project_of", "summarise", "title_of"]
 
 _TITLE_LENGTH: Final = 60
 # Digests of this many sessions are remembered, at about 1 KB each.
@@ -71,7 +71,7 @@ class Digests:
         self._backend = backend
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Stamps, Digest]] = {}
-        _registries.add(self)
+        renew_in_children(self)
 
     def look(self, owner: Ref) -> tuple[Stamps, Digest]:
         """How a session's logs look now, and their digest. Reads them only if they look other than before."""
@@ -202,32 +202,10 @@ def _is_within(time: datetime | None, after: datetime | None, before: datetime |
     return (after is None or time >= after) and (before is None or time <= before)
 
 
-def page(summaries: Iterable[SessionSummary], order_by: str, limit: int | None, offset: int) -> list[SessionSummary]:
+def select(summaries: Iterable[SessionSummary], order_by: str, limit: int | None, offset: int) -> list[SessionSummary]:
     """Order, then cut. Equal ones are ordered by id in the same direction; those without the field come last."""
-    if offset < 0 or (limit is not None and limit < 0):
-        raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
-    key = _key(order_by.removeprefix("-"))
-    keyed = [((key(summary), summary.id), summary) for summary in summaries]
-    descending = order_by.startswith("-")
-    told = sorted((each for each in keyed if each[0][0] is not None), key=lambda each: each[0], reverse=descending)
-    untold = sorted((each for each in keyed if each[0][0] is None), key=lambda each: each[0][1], reverse=descending)
-    end = None if limit is None else offset + limit
-    return [summary for _, summary in told + untold][offset:end]
-
-
-def _key(field: str) -> Callable[[SessionSummary], Any]:
-    if field not in _ORDERS:
-        raise ValueError(f"order_by must be one of {', '.join(_ORDERS)}, with a leading '-' to descend, got {field!r}")
-    return lambda summary: getattr(summary, field)
-
-
-_registries: Final[weakref.WeakSet[Digests]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for registry in list(_registries):
-        registry.after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    direction = "-" if order_by.startswith("-") else ""
+    if order_by.removeprefix("-") not in _ORDERS:
+        known = ", ".join(_ORDERS)
+        raise ValueError(f"order_by must be one of {known}, with a leading '-' to descend, got {order_by!r}")
+    return page(ordered(summaries, (order_by, f"{direction}id"), getattr), limit, offset)

@@ -11,8 +11,9 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec layout names times ids merge records frontmatter options backends backends.base backends.files backends.memory
-documents collection markdown journal
+codec forks layout names times ids merge records frontmatter options \
+backends backends.base backends.files backends.memory
+queries documents collection markdown journal
 index retention migrations search projection lifecycle sweeper
 conversation streams session session_documents sessions messages message_reader tool_calls events steps summaries \
 checkpoints runs jobs sources settings

@@ -15,10 +15,11 @@ from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.offload import Mirror, Offload, iterate
 from fsstate.backends.base import Backend, Blob, Change, Outcome, Ref, Unknown
 from fsstate.collection import Collection
-from fsstate.documents import MISSING, Documents, Editing, Item, Missing, Problem, Record
+from fsstate.documents import Documents, Editing, Item, Problem, Record
 from fsstate.errors import LockTimeoutError
 from fsstate.frontmatter import Document
 from fsstate.markdown import Markdown
+from fsstate.queries import MISSING, Missing
 
 __all__ = ["AsyncCollection", "AsyncDocuments", "AsyncMarkdown"]
 

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeAlias
 
 from fsstate.aio.offload import Mirror, Offload, offloaded
 from fsstate.backends.base import Backend
-from fsstate.documents import MISSING, Missing
 from fsstate.messages import Message, Messages, PreparedAppend, Stream
+from fsstate.queries import MISSING, Missing
 
 __all__ = ["AsyncMessages", "AsyncStream"]
 

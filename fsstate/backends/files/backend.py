@@ -37,6 +37,7 @@ from fsstate.backends.files.mark import FORMAT, Mark
 from fsstate.backends.files.staging import Staging
 from fsstate.backends.files.tree import Tree, open_regular, refusals
 from fsstate.errors import FsStateError, StorageError, StoreClosedError
+from fsstate.forks import renew_in_children
 from fsstate.options import StoreOptions
 
 __all__ = ["FORMAT", "FileBackend"]
@@ -44,8 +45,6 @@ __all__ = ["FORMAT", "FileBackend"]
 _KEPT_LOGS: Final = 32
 # Documents that are changed at once by change_many: each takes two descriptors.
 _TOGETHER: Final = 64
-
-_backends: weakref.WeakSet[FileBackend] = weakref.WeakSet()
 
 
 class FileBackend:
@@ -71,7 +70,7 @@ class FileBackend:
         # Not in the store's keeping: a claim must be found however many other logs are written meanwhile.
         self._claims: dict[Ref, LogFile] = {}
         mark.check()
-        _backends.add(self)
+        renew_in_children(self)
         # At the latest when the interpreter ends, so that short programs leave no lock files behind.
         self._finalizer = weakref.finalize(self, _release, self._locks, self._staging)
 
@@ -316,11 +315,3 @@ class FileBackend:
 def _release(locks: RecordLocks, staging: Staging) -> None:
     locks.close()
     staging.close()
-
-
-def _after_fork_in_child() -> None:
-    for backend in list(_backends):
-        backend.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
