@@ -1,11 +1,12 @@
 """State of applications and agents as plain files: durable, concurrent, readable, diffable.
 
-    import fsstate
-
-    store = fsstate.Store("state")
-    store.collection("agents").put("planner", {"model": "m1"})
-    session = store.sessions.create(user_id="u1")
-    store.session(session.id).messages.append("user", "Hello")
+    >>> import fsstate
+    >>> store = fsstate.Store("state")
+    >>> revision = store.collection("agents").put("planner", {"model": "m1"})
+    >>> session = store.sessions.create(user_id="u1")
+    >>> store.session(session.id).messages.append("user", "Hello").text
+    'Hello'
+    >>> store.close()
 
 `AsyncStore` is the same, awaited. What is listed here is the public API; each name is imported when it is first used.
 """

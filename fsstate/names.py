@@ -75,7 +75,12 @@ def quote_name(text: str) -> str:
     """Map any string to a name that `check_name` and `check_segment` accept; `unquote_name` maps it back.
 
     Different strings give different names. What is safe stays as it is, the rest becomes `%` and two hex digits for
-    each byte of its UTF-8: `a/b` gives `a%2Fb`. The empty string gives `%`.
+    each byte of its UTF-8. The empty string gives `%`.
+
+    >>> quote_name("feature/login: a")
+    'feature%2Flogin%3A a'
+    >>> unquote_name("feature%2Flogin%3A a")
+    'feature/login: a'
 
     Raises InvalidNameError when the result would take more than 200 bytes: shortening it could not be undone.
     """

@@ -50,6 +50,11 @@ def parse_time(value: object) -> datetime:
     Numbers, also as text: time since 1970 in seconds, or by size (above 1e11, 1e14, 1e17) in ms, µs or ns.
     Eight digits as text are a date (`20260131`). A datetime without a zone is taken as UTC.
 
+    >>> format_time(parse_time("2026-01-01 12:00:00+02:00"))
+    '2026-01-01T10:00:00.000000Z'
+    >>> format_time(parse_time(1760000000123))
+    '2025-10-09T08:53:20.123000Z'
+
     Raises ValueError, saying what was expected, for everything else.
     """
     if isinstance(value, str):
