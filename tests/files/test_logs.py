@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsstate.backends.base import LOG, BadLine, LogLine, Ref
-from fsstate.backends.files import FileBackend
-from fsstate.backends.files.log_lines import entries, entries_backwards
+from fsstate.backends.files import FileBackend, logs
+from fsstate.backends.files.log_lines import LARGEST_SEQ, entries, entries_backwards
+from fsstate.backends.files.tree import write_all
 from fsstate.errors import StorageError
 from tests.files.processes import run
 
@@ -122,6 +123,8 @@ def test_what_is_cut_off_is_logged(backend: FileBackend, path: Path, caplog: pyt
         b'{"seq":"2"}',
         b'{"seq":0}',
         b'{"seq":true}',
+        b'{"seq":1000000000000000000}',
+        b'{"seq":18446744073709551615}',
         b"{}",
         b"\xff\xfe",
     ],
@@ -148,6 +151,31 @@ def test_seqs_that_run_backwards_are_shown_and_not_given_out_again(backend: File
     path.write_bytes(line(1) + line(9) + line(2) + line(3))
     assert seqs(backend) == [1, 9, 2, 3]
     assert append(backend) == 10
+
+
+def test_when_the_numbers_are_used_up_nothing_is_appended(backend: FileBackend, path: Path) -> None:
+    data = line(LARGEST_SEQ - 1)
+    path.write_bytes(data)
+    assert append(backend) == LARGEST_SEQ
+    with pytest.raises(StorageError, match="another entry"):
+        append(backend)
+    assert seqs(backend) == [LARGEST_SEQ - 1, LARGEST_SEQ]
+
+
+def test_what_somebody_writes_behind_an_append_is_not_written_onto(
+    backend: FileBackend, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_and_be_followed(fd: int, data: bytes) -> None:
+        write_all(fd, data)
+        with path.open("ab") as editor:
+            editor.write(b'{"seq":9}')
+
+    append(backend)
+    with monkeypatch.context() as during:
+        during.setattr(logs, "write_all", write_and_be_followed)
+        assert append(backend) == 2
+    assert append(backend) == 10
+    assert seqs(backend) == [1, 2, 9, 10]
 
 
 def test_a_last_line_without_newline_gets_one(backend: FileBackend, path: Path) -> None:

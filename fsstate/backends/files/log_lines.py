@@ -19,6 +19,7 @@ import orjson
 from fsstate.backends.base import BadLine, LogLine
 
 __all__ = [
+    "LARGEST_SEQ",
     "UNFLUSHED_LIMIT",
     "Marker",
     "backwards",
@@ -33,6 +34,8 @@ __all__ = [
 
 _SEQ: Final = re.compile(rb'\{"seq":([1-9][0-9]{0,17})[,}]')
 _SEQS: Final = re.compile(rb'^\{"seq":([1-9][0-9]{0,17})[,}]', re.MULTILINE)
+# What these find. No line with a greater one is an entry: the numbers behind it would soon be none that JSON holds.
+LARGEST_SEQ: Final = 10**18 - 1
 _FIRST_BLOCK: Final = 4 * 1024
 _BLOCK: Final = 16 * 1024
 _LARGE_BLOCK: Final = 256 * 1024
@@ -57,8 +60,8 @@ def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLin
     except orjson.JSONDecodeError as error:
         return _damaged(data, offset, line, error)
     seq = value.get("seq") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not isinstance(seq, int) or isinstance(seq, bool) or seq < 1:
-        reason = 'expected a JSON object with a whole number "seq" of 1 or more'
+    if not isinstance(value, dict) or not isinstance(seq, int) or isinstance(seq, bool) or not 1 <= seq <= LARGEST_SEQ:
+        reason = f'expected a JSON object with a whole number "seq" from 1 to {LARGEST_SEQ}'
         return BadLine(data, reason, offset, line, 1)
     return Marker(seq, data) if value.get("fsstate") == "trimmed" else LogLine(seq, data)
 

@@ -149,9 +149,11 @@ class LogFile:
             # A file that needs mending may have been written anew.
             file = self._file or file
             lines, tail = _compose(batch, before)
+            if tail.seq > log_lines.LARGEST_SEQ:
+                raise StorageError("number another entry of", self.path, errno.EOVERFLOW)
             if lines:
                 self._write(file, lines, before.end)
-                tail.state = _state_of(file)
+                tail.state = _state_of(file, tail.end)
                 self._tail = tail
         finally:
             self._unlock()
@@ -321,7 +323,7 @@ class LogFile:
         if self._tail is None or self._tail.state != state:
             end = self._mend(file, state[0])
             self._tail = _find_tail(file, end, self._tail)
-            self._tail.state = _state_of(file)
+            self._tail.state = _state_of(file, end)
         return self._tail
 
     def _mend(self, file: Lockable, end: int) -> int:
@@ -433,8 +435,11 @@ def _file_name(ref: Ref) -> str:
     return ref.name + ref.suffix
 
 
-def _state_of(file: Lockable) -> tuple[int, ...]:
+def _state_of(file: Lockable, end: int | None = None) -> tuple[int, ...]:
+    """What changes when the file does. No state at all when it does not stop at `end`: others wrote behind it."""
     status = os.fstat(file.fd)
+    if end is not None and status.st_size != end:
+        return (-1,)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
