@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -109,6 +110,8 @@ def put(
     """
     if new and expect is not None:
         raise click.UsageError("--new and --expect exclude each other")
+    if expect is not None and not re.fullmatch("[0-9a-f]{40}", expect):
+        raise click.UsageError(f"--expect takes a revision, which has 40 hex digits, and got {expect!r}")
     ref = find_or_new(settings, record)
     if ref.suffix == LOG:
         raise click.UsageError(f"{ref} is a log, which programs append to; `fsstate log {ref}` shows it")
@@ -133,7 +136,7 @@ def saved(settings: Settings, ref: Ref, revision: str) -> None:
     if settings.json:
         output.json_document({"record": str(ref), "path": settings.backend.location(ref), "revision": revision})
     else:
-        output.say(f"saved {output.one_line(str(ref))}, revision {revision[:12]}")
+        output.say(f"saved {output.one_line(str(ref))}, revision {revision}")
 
 
 @click.command(
