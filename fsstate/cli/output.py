@@ -214,11 +214,18 @@ def discard_the_rest() -> None:
 
 
 class Warnings(logging.Handler):
-    """Prints what the library warns about, one line each."""
+    """Prints what the library warns about, one line each, and the same only once: a log is read again and again."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the message."""
-        complain(f"warning: {record.getMessage()}")
+        """Print the message, unless it was printed before."""
+        message = record.getMessage()
+        if message not in self._told:
+            self._told.add(message)
+            complain(f"warning: {message}")
 
 
 def _shown(match: re.Match[str]) -> str:

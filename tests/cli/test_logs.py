@@ -184,15 +184,30 @@ class Following:
 def follow(cli: Cli) -> Iterator[Callable[..., Following]]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*arguments: str) -> Following:
+    def start(*arguments: str, stderr: bool = False) -> Following:
         command = [*PROGRAM, "--store", str(cli.directory), "log", "audit/trail", "--follow", "--json", *arguments]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()))
+        errors = subprocess.PIPE if stderr else None
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment()))
         return Following(started[-1])
 
     yield start
     for process in started:
         process.kill()
         process.communicate()
+
+
+def test_follow_says_nothing_twice(twelve: Journal, follow: Callable[..., Following]) -> None:
+    with Path(twelve.path).open("a") as file:
+        file.write("rubbish\n")
+    following = follow("-n", "1", stderr=True)
+    for seq in (12, 13, 14):
+        assert following.next()["seq"] == seq
+        twelve.append("x")
+    assert following.next()["seq"] == 15
+    following.process.kill()
+    told = following.process.communicate()[1].splitlines()
+    assert b"skipped" in told[0]
+    assert len(set(told)) == len(told)
 
 
 def test_follow_shows_entries_as_they_come(twelve: Journal, follow: Callable[..., Following]) -> None:
