@@ -75,7 +75,9 @@ def open_regular(directory: Directory, name: str, flags: int, mode: int = 0o600)
         return None
     except OSError as error:
         path = f"{directory.path}/{name}"
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+        if error.errno == errno.ELOOP:
+            raise UnsafePathError.of("follow the symlink", path, error) from error
+        if error.errno in (errno.EISDIR, errno.ENXIO):
             raise UnsafePathError.of("use as a plain file", path, error) from error
         raise StorageError.of("open", path, error) from error
     kind = stat.S_IFMT(os.fstat(fd).st_mode)
