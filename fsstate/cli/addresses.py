@@ -22,7 +22,7 @@ from click.shell_completion import CompletionItem
 from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Ref, Suffix
 from fsstate.cli.base import ParamType, Settings
-from fsstate.errors import AmbiguousIdError, FsStateError, NotFoundError
+from fsstate.errors import AmbiguousIdError, FsStateError, NotFoundError, StorageError
 
 __all__ = [
     "KINDS",
@@ -93,8 +93,15 @@ def records(backend: Backend, category: str) -> list[Ref]:
 
 
 def _is_there(backend: Backend, ref: Ref) -> bool:
-    """Whether a file has that name, readable or not."""
-    return os.path.lexists(backend.location(ref))
+    """Whether a file has that name, readable or not. Raises StorageError when that cannot be told."""
+    path = backend.location(ref)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StorageError.of("look for", path, error) from error
+    return True
 
 
 def _stands(backend: Backend, name: str) -> bool:

@@ -63,6 +63,14 @@ def test_no_permission(cli: Cli) -> None:
     assert ended(cli, "put", "agents/other", "{}")[0] == 5
 
 
+def test_what_cannot_be_looked_at_is_not_said_to_be_absent(cli: Cli) -> None:
+    (cli.directory / "loop").symlink_to("loop")
+    for command in ("show", "cat", "rm", "log"):
+        code, message = ended(cli, command, "loop/one")
+        assert (code, message.count("\n")) == (5, 1)
+        assert "cannot look for" in message
+
+
 def test_refused_by_the_system(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, message = ended(cli, "ls", "--store", str(tmp_path / "file"))
