@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from fsstate.backends.base import Blob, Change, Outcome, Ref, Unknown
@@ -33,9 +34,9 @@ _SECOND: Final = 1_000_000_000
 _KEPT: Final = 1024
 _KEPT_EACH: Final = 64 * 1024
 _KEPT_BYTES: Final = 16 * 1024 * 1024
-# Fewer flushes than this are done before the threads for them have started.
+# Fewer saves than this are done before the threads for them have started.
 _MANY: Final = 8
-_FLUSHERS: Final = 4
+_HANDS: Final = 4
 
 
 class Signature(NamedTuple):
@@ -85,9 +86,7 @@ class _Kept(NamedTuple):
 class _Pending(NamedTuple):
     """A new content on its way: staged (None: the file is to go), and what it will replace."""
 
-    place: int
     ref: Ref
-    data: bytes | None
     found: _Found | None
     directory: Directory
     staged: Staged | None
@@ -187,39 +186,53 @@ class Documents:
 
     def change(self, ref: Ref, change: Change) -> Blob | None:
         """Read, change and replace one document. Requires: its lock is held."""
+        blob, touched = self._replace(ref, change)
+        if touched is not None:
+            self._make_name_last(touched, [ref])
+        return blob
+
+    def change_many(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome]) -> None:
+        """The same for several, some at a time, with one flush for each directory; tells `outcomes` of each.
+
+        Requires: their locks are held, and no document is among them twice.
+        """
+        waiting = iter(changes)
+        touched: dict[Directory, list[tuple[int, Ref]]] = {}
+
+        def work() -> None:
+            for index, ref, change in waiting:
+                try:
+                    outcomes[index], directory = self._replace(ref, change)
+                except Exception as error:  # noqa: BLE001 - belongs to this document alone
+                    outcomes[index] = error
+                else:
+                    if directory is not None:
+                        touched.setdefault(directory, []).append((index, ref))
+
+        _work_together(work, _HANDS if self._flush and len(changes) >= _MANY else 1)
+        for directory, places in touched.items():
+            try:
+                self._make_name_last(directory, [ref for _, ref in places])
+            except OutcomeUnknownError as unknown:
+                for index, ref in places:
+                    path = self._tree.path(str(ref))
+                    outcomes[index] = OutcomeUnknownError(unknown.action, path, unknown.errno or 0)
+
+    def _replace(self, ref: Ref, change: Change) -> tuple[Blob | None, Directory | None]:
+        """All of a change but to make the name last: gives the directory that is still to be flushed for it, if any."""
         while True:
             found = self._load(ref, self._tree.find(ref.category))
             data = change(found.blob if found else None)
             if self._is_done(ref, data, found):
-                return found.blob if found else None
-            pending = self._stage(0, ref, data, found)
+                return found.blob if found else None, None
+            pending = self._stage(ref, data, found)
             try:
                 with pending.staged or contextlib.nullcontext():
                     self._flush_staged(pending)
                     self._put_in_place(pending)
             except ChangedMeanwhileError:
                 continue
-            self._make_name_last(pending.directory, [ref])
-            return Blob(data) if data is not None else None
-
-    def change_many(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome]) -> None:
-        """The same for several, flushed together; tells `outcomes` of each. Requires: their locks are held."""
-        pending: list[_Pending] = []
-        try:
-            for index, ref, change in changes:
-                try:
-                    found = self._load(ref, self._tree.find(ref.category))
-                    data = change(found.blob if found else None)
-                    outcomes[index] = found.blob if found else None
-                    if not self._is_done(ref, data, found):
-                        pending.append(self._stage(index, ref, data, found, write_back=True))
-                except Exception as error:  # noqa: BLE001 - belongs to this document alone
-                    outcomes[index] = error
-            self._finish_many(pending, {index: change for index, _, change in changes}, outcomes)
-        finally:
-            for one in pending:
-                if one.staged is not None:
-                    one.staged.__exit__()
+            return Blob(data) if data is not None else None, pending.directory
 
     def _is_done(self, ref: Ref, data: bytes | None, found: _Found | None) -> bool:
         """Whether nothing is to be written. What stands there was made to last then, whoever put it there."""
@@ -251,62 +264,7 @@ class Documents:
             self._lasting.clear()
         self._lasting[ref] = signature
 
-    def _finish_many(self, pending: list[_Pending], changes: dict[int, Change], outcomes: list[Outcome]) -> None:
-        touched: dict[Directory, list[_Pending]] = {}
-        for one, error in zip(pending, self._replace_many(pending), strict=True):
-            try:
-                if error is not None:
-                    raise error
-                outcomes[one.place] = Blob(one.data) if one.data is not None else None
-                touched.setdefault(one.directory, []).append(one)
-            except ChangedMeanwhileError:
-                outcomes[one.place] = self._alone(one.ref, changes[one.place])
-            except Exception as failure:  # noqa: BLE001 - belongs to this document alone
-                outcomes[one.place] = failure
-        for directory, ones in touched.items():
-            try:
-                self._make_name_last(directory, [one.ref for one in ones])
-            except OutcomeUnknownError as unknown:
-                for one in ones:
-                    path = self._tree.path(str(one.ref))
-                    outcomes[one.place] = OutcomeUnknownError(unknown.action, path, unknown.errno or 0)
-
-    def _alone(self, ref: Ref, change: Change) -> Outcome:
-        try:
-            return self.change(ref, change)
-        except Exception as error:  # noqa: BLE001 - an outcome like the others
-            return error
-
-    def _replace_many(self, pending: list[_Pending]) -> list[Exception | None]:
-        """Flush and put in place each, several at a time, since that is mostly waiting; tell what went wrong."""
-        errors: list[Exception | None] = [None] * len(pending)
-        waiting = iter(list(enumerate(pending)))
-
-        def replace() -> None:
-            for number, one in waiting:
-                try:
-                    self._flush_staged(one)
-                    self._put_in_place(one)
-                except Exception as error:  # noqa: BLE001 - belongs to this document alone
-                    errors[number] = error
-
-        many = self._flush and len(pending) >= _MANY
-        threads = [threading.Thread(target=replace, name="fsstate-flush") for _ in range(_FLUSHERS - 1 if many else 0)]
-        try:
-            for thread in threads:
-                # Where there can be no more threads, those that there are do it all.
-                with contextlib.suppress(RuntimeError):
-                    thread.start()
-            replace()
-        finally:
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
-        return errors
-
-    def _stage(
-        self, place: int, ref: Ref, data: bytes | None, found: _Found | None, *, write_back: bool = False
-    ) -> _Pending:
+    def _stage(self, ref: Ref, data: bytes | None, found: _Found | None) -> _Pending:
         path = self._tree.path(str(ref))
         try:
             directory = found.directory if found and found.directory.lasting else self._tree.make(ref.category)
@@ -315,9 +273,7 @@ class Documents:
             raise
         except OSError as error:
             raise StorageError.of("write", path, error) from error
-        if write_back and staged is not None and self._flush:
-            _start_write_back(staged.fd)
-        return _Pending(place, ref, data, found, directory, staged)
+        return _Pending(ref, found, directory, staged)
 
     def _flush_staged(self, pending: _Pending) -> None:
         if pending.staged is None:
@@ -378,7 +334,16 @@ class Documents:
                 self._remember_lasting(ref, Signature.of(os.stat(self._tree.path(str(ref)), follow_symlinks=False)))
 
 
-def _start_write_back(fd: int) -> None:
-    # On Linux this advice begins writing dirty pages without waiting, so that the flushes that follow overlap.
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+def _work_together(work: Callable[[], None], hands: int) -> None:
+    """Do `work` in several threads, this one among them: what is mostly waiting for a disk overlaps."""
+    threads = [threading.Thread(target=work, name="fsstate-save") for _ in range(hands - 1)]
+    try:
+        for thread in threads:
+            # Where there can be no more threads, those that there are do it all.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+        work()
+    finally:
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
