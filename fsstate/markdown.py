@@ -37,7 +37,7 @@ class Markdown(Documents[Document, str]):
         return Document.parse(blob.data, where)
 
     def _encode(self, value: Document | str, blob: Blob | None, where: str) -> bytes:
-        data = _text_bytes(value) if isinstance(value, str) else value.render()
+        data = _text_bytes(value) if isinstance(value, str) else _rendered(value, where)
         if blob is None or data == blob.data:
             return data
         present = self._decode(blob, where)
@@ -96,6 +96,12 @@ class Markdown(Documents[Document, str]):
         # Without the extra the front matter is text like the rest, and cannot be wrong.
         with suppress(MissingExtraError):
             _ = document and document.front_matter
+
+
+def _rendered(value: object, where: str) -> bytes:
+    if not isinstance(value, Document):
+        raise InvalidValueError(f"expected a Document or a str, got {type(value).__name__} ({where})")
+    return value.render()
 
 
 def _text_bytes(text: str) -> bytes:

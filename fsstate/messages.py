@@ -21,7 +21,7 @@ from fsstate import ids
 from fsstate.backends.base import LogLine, Ref
 from fsstate.codec import decode_line
 from fsstate.conversation import Message, Tree, copied, end_of_line, head_of, message_of, row_of, settled, under
-from fsstate.errors import AlreadyExistsError, CorruptRecordError
+from fsstate.errors import AlreadyExistsError, CorruptRecordError, InvalidValueError
 from fsstate.journal import Log
 from fsstate.message_reader import MessageList, MessageReader, Rows
 from fsstate.projection import Projections, Row, Write
@@ -196,6 +196,8 @@ class Messages(MessageReader):
     # Inside: where a new row goes
 
     def _new(self, name: str, role: str, content: Any, given: Mapping[str, Any]) -> Row:
+        if not role:
+            raise InvalidValueError("expected a role, such as user, assistant, system or tool", at="$.role")
         fields = dict(given)
         metadata, created_at = fields.pop("metadata", None), fields.pop("created_at", None)
         message = Message(id=name, role=role, content=content, metadata=dict(metadata or {}), **fields)

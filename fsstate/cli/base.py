@@ -70,6 +70,10 @@ def pass_settings(function: Callable[..., T]) -> Callable[..., T]:
 def _note_store(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is None:
         return
+    if not value:
+        raise click.BadParameter(
+            "the directory has an empty name; leave the option out for the default", context, parameter
+        )
     settings = context.ensure_object(Settings)
     settings.store = value
     if context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE:

@@ -10,7 +10,7 @@ from fsstate.backends.base import JSON, Backend, Ref
 from fsstate.cli import output
 from fsstate.cli.addresses import KINDS, SESSIONS, Category, records
 from fsstate.cli.base import Command, Settings, pass_settings
-from fsstate.errors import NotFoundError
+from fsstate.errors import NotFoundError, StorageError
 
 __all__ = ["ls"]
 
@@ -34,10 +34,18 @@ def ls(settings: Settings, category: str | None) -> None:
 
 
 def _list_categories(settings: Settings) -> None:
-    found = [(name, _counted(settings.backend, name)) for name in _categories(settings.backend)]
+    refused: list[StorageError] = []
+    found = [(name, _counted(settings.backend, name)) for name in _categories(settings.backend, refused)]
     if settings.json:
         output.json_document({"categories": [{"category": name, **numbers} for name, numbers in found]})
-        return
+    else:
+        _show_categories(settings, found)
+    if refused:
+        # Told last: what cannot be looked into hides nothing else.
+        raise refused[0]
+
+
+def _show_categories(settings: Settings, found: list[tuple[str, dict[str, int]]]) -> None:
     if not found:
         output.say(f"{output.one_line(settings.store)} is empty")
     width = max((len(name) for name, _ in found), default=0)
@@ -65,14 +73,19 @@ def _row(backend: Backend, ref: Ref) -> dict[str, str]:
     return {"record": str(ref), "name": ref.name, "kind": KINDS[ref.suffix], "path": backend.location(ref)}
 
 
-def _categories(backend: Backend, above: str = "") -> Iterator[str]:
-    """All categories, nested ones too. What belongs to a record is not one."""
-    taken = set(backend.names(above, JSON)) if above else set[str]()
-    for name in backend.categories(above):
+def _categories(backend: Backend, refused: list[StorageError], above: str = "") -> Iterator[str]:
+    """All categories, nested ones too. What belongs to a record is not one; what cannot be read goes to `refused`."""
+    try:
+        taken = set(backend.names(above, JSON)) if above else set[str]()
+        below = backend.categories(above)
+    except StorageError as error:
+        refused.append(error)
+        return
+    if above:
+        yield above
+    for name in below:
         if name not in taken and above != SESSIONS:
-            category = f"{above}/{name}".lstrip("/")
-            yield category
-            yield from _categories(backend, category)
+            yield from _categories(backend, refused, f"{above}/{name}".lstrip("/"))
 
 
 def _counted(backend: Backend, category: str) -> dict[str, int]:

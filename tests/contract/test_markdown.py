@@ -260,6 +260,12 @@ class TestWithoutYaml:
             notes.query({"status": "open"})
 
 
+def test_what_is_no_document_is_refused(notes: Markdown) -> None:
+    with pytest.raises(InvalidValueError, match="expected a Document or a str, got int"):
+        notes.put("standup", 5)  # type: ignore[arg-type]
+    assert notes.names() == []
+
+
 def test_query_looks_at_the_front_matter(notes: Markdown) -> None:
     fields: dict[str, dict[str, Any] | None] = {"a": {"n": 2}, "b": {"n": 1, "done": True}, "c": None, "d": {}}
     notes.put_many({name: Document("text\n", front_matter) for name, front_matter in fields.items()})

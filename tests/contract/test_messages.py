@@ -273,3 +273,9 @@ def test_prepared_appends_share_a_flush(store: Store, messages: Messages) -> Non
     found = [each.result(seqs) for each, seqs in zip(prepared, outcomes, strict=True) if isinstance(seqs, range)]
     assert messages.list() == found
     assert texts(found) == ["0", "1", "2"]
+
+
+def test_a_role_is_never_empty(messages: Messages) -> None:
+    with pytest.raises(InvalidValueError, match="role"):
+        messages.append("", "Hello")
+    assert messages.count() == 0

@@ -222,6 +222,13 @@ def test_numbers_that_only_a_text_can_hold(store: Store, tmp_path: Path) -> None
     assert next(export_transcript(store, "big")) == b'{"type":"x","n":1e400}\n'
 
 
+def test_keys_that_stand_twice_in_a_row_stay(store: Store, tmp_path: Path) -> None:
+    line = b'{"type":"user","uuid":"a","note":1,"note":2,"message":{"role":"user","content":"hi"}}'
+    (tmp_path / "t.jsonl").write_bytes(line + b"\n")
+    assert import_transcripts(store, tmp_path / "t.jsonl").messages == 1
+    assert list(export_transcript(store, "t")) == [line + b"\n"]
+
+
 def test_repeated_uuids(store: Store, tmp_path: Path) -> None:
     again = row("user", "u1", at=9)
     other = row("user", "u1", content="another")

@@ -68,7 +68,22 @@ def parse(data: bytes, number: int) -> Row:
         return _parse_strictly(data, number)
     if data.count(b"[") + data.count(b"{") > _MAX_DEPTH and _is_deep(value):
         return Row(number, _flat(value), data.decode())
+    if orjson.dumps(value) != data and _has_twice(data):
+        # The value has only the last of them; the line keeps both.
+        return Row(number, value, data.decode())
     return Row(number, value)
+
+
+def _has_twice(data: bytes) -> bool:
+    """Whether an object in the text has a key twice."""
+    twice = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal twice
+        twice = twice or len({key for key, _ in pairs}) < len(pairs)
+
+    json.loads(data, object_pairs_hook=look)
+    return twice
 
 
 def dump(row: Row) -> bytes:
