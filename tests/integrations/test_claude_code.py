@@ -222,6 +222,19 @@ def test_numbers_that_only_a_text_can_hold(store: Store, tmp_path: Path) -> None
     assert next(export_transcript(store, "big")) == b'{"type":"x","n":1e400}\n'
 
 
+def test_what_is_no_transcript_is_told_and_not_read(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "outside.jsonl").write_text(json.dumps(row("user", "out")))
+    folder = tmp_path / "transcripts"
+    write(folder / "good.jsonl", [row("user", "in")])
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "folder.jsonl").mkdir()
+    (folder / "dangling.jsonl").symlink_to("nowhere")
+    (folder / "escaping.jsonl").symlink_to(tmp_path / "outside.jsonl")
+    report = import_transcripts(store, folder)
+    assert report.ids == ["good"]
+    assert [Path(problem.path).stem for problem in report.problems] == ["dangling", "escaping", "folder", "pipe"]
+
+
 def test_keys_that_stand_twice_in_a_row_stay(store: Store, tmp_path: Path) -> None:
     line = b'{"type":"user","uuid":"a","note":1,"note":2,"message":{"role":"user","content":"hi"}}'
     (tmp_path / "t.jsonl").write_bytes(line + b"\n")
@@ -373,7 +386,7 @@ def test_bad_files_stop_nothing(store: Store, tmp_path: Path) -> None:
     (tmp_path / "in/d.jsonl").symlink_to("nowhere")
     write(tmp_path / "in/e.jsonl", [row("user", "u")])
     report = import_transcripts(store, tmp_path / "in")
-    assert (report.ids, [problem.line for problem in report.problems]) == (["e"], [1, 3])
+    assert (report.ids, [problem.line for problem in report.problems]) == (["e"], [None, None, 1, 3])
     assert store.sessions.ids() == ["e"]
     document = tmp_path / "no.json"
     document.write_text('{"rows": []}')

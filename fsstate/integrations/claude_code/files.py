@@ -60,14 +60,27 @@ class Source:
         return folder.parent.name if folder.name == "subagents" else None
 
 
-def find(path: str | os.PathLike[str]) -> list[Source]:
-    """The file itself, or all `*.jsonl` files below a directory, sorted by path. Raises NotFoundError."""
+def find(path: str | os.PathLike[str]) -> tuple[list[Source], dict[str, str]]:
+    """The file itself, or all `*.jsonl` files below a directory, sorted by path; and why others of that name are none.
+
+    Raises NotFoundError when there is nothing at `path`.
+    """
     start = Path(path)
-    if start.is_dir():
-        return [Source(each) for each in sorted(start.rglob("*.jsonl")) if each.is_file()]
     if not start.exists():
         raise NotFoundError(str(start))
-    return [Source(start)]
+    if not start.is_dir():
+        return [Source(start)], {}
+    found = {each: _unfit(each, start.resolve()) for each in sorted(start.rglob("*.jsonl"))}
+    sources = [Source(each) for each, reason in found.items() if reason is None]
+    return sources, {str(each): reason for each, reason in found.items() if reason is not None}
+
+
+def _unfit(path: Path, root: Path) -> str | None:
+    if not path.is_file():
+        return "passed over: it is no plain file"
+    if not path.resolve().is_relative_to(root):
+        return "passed over: a link that leads elsewhere; import its target by its own path"
+    return None
 
 
 def lines(file: BinaryIO, start: int = 0, number: int = 1) -> Iterator[Line]:

@@ -85,8 +85,9 @@ def import_transcripts(store: Store, path: str | os.PathLike[str], *, progress: 
     imported is a problem in the report and does not stop the others. Raises NotFoundError when there is nothing at
     `path`, and StorageError when the store cannot be written to.
     """
-    sources = find(path)
+    sources, unfit = find(path)
     run = _Run(store, sources, progress)
+    run.report.problems.extend(Problem(name, None, reason) for name, reason in unfit.items())
     for source in sources:
         run.take(source)
     return run.report
