@@ -126,13 +126,8 @@ class Sessions:
 
         As `update` for times and errors, and as `Collection.edit` for what somebody else changed meanwhile.
         """
-        editing = self.open_edit(id, timeout=timeout)
-        try:
-            yield editing.value
-        except BaseException:
-            editing.abandon()
-            raise
-        editing.commit()
+        with self._documents.edit(id, timeout=timeout) as session:
+            yield named(session, id)
         self.saved()
 
     def delete(self, id: str) -> bool:  # noqa: A002

@@ -14,11 +14,13 @@ from fsstate.errors import (
     CorruptRecordError,
     InvalidNameError,
     InvalidValueError,
+    LockTimeoutError,
     NotFoundError,
 )
 from fsstate.sessions import Session, Sessions
 from fsstate.store import Store
 from fsstate.summaries import title_of
+from tests.contract.blocking import Blocking
 from tests.contract.conftest import Elsewhere, FakeClock
 
 
@@ -386,3 +388,14 @@ def test_names_are_checked(sessions: Sessions, act: str) -> None:
     run: Callable[[str], object] = getattr(sessions, act)
     with pytest.raises(InvalidNameError):
         run("../x")
+
+
+def test_changing_a_session_from_inside_its_edit_fails_at_once(store: Store) -> None:
+    if isinstance(store, Blocking):
+        pytest.skip("here each call is a task of its own; tests/aio has this for one task")
+    store.sessions.create(id="s")
+    with store.sessions.edit("s") as session:
+        session.title = "kept"
+        with pytest.raises(LockTimeoutError, match="this thread"):
+            store.sessions.archive("s")
+    assert store.sessions["s"].title == "kept"
