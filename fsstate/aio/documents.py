@@ -14,11 +14,9 @@ from typing import Generic, TypeVar
 from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.offload import Mirror, Offload, iterate
 from fsstate.backends.base import Backend, Blob, Change, Outcome, Ref, Unknown
-from fsstate.collection import Collection
 from fsstate.documents import Documents, Editing, Item, Problem, Record
 from fsstate.errors import LockTimeoutError
 from fsstate.frontmatter import Document
-from fsstate.markdown import Markdown
 from fsstate.queries import MISSING, Missing
 
 __all__ = ["AsyncCollection", "AsyncDocuments", "AsyncMarkdown"]
@@ -181,15 +179,9 @@ class AsyncDocuments(Mirror[Documents[T, P]], Generic[T, P]):
 class AsyncCollection(AsyncDocuments[T, T], Generic[T]):
     """JSON documents in a category: as dicts, or typed. See `fsstate.Collection`."""
 
-    def __init__(self, documents: Collection[T], backend: Backend, offload: Offload, timeout: float) -> None:
-        super().__init__(documents, backend, offload, timeout)
-
 
 class AsyncMarkdown(AsyncDocuments[Document, str]):
     """Markdown documents in a category. See `fsstate.Markdown`."""
-
-    def __init__(self, documents: Markdown, backend: Backend, offload: Offload, timeout: float) -> None:
-        super().__init__(documents, backend, offload, timeout)
 
 
 def _revision(blob: Blob | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias, TypeVar, cast
 
 from fsstate.aio.offload import Offload
@@ -31,15 +31,21 @@ class Work:
 
 
 @asynccontextmanager
-async def editing(work: Work) -> AsyncGenerator[Editing[Any]]:
-    """Hold a record's lock for the length of a block, and save its value at the end."""
+async def _opened(work: Work) -> AsyncGenerator[Editing[Any]]:
+    """Hold a record's lock for the length of a block. What the block does not commit is abandoned."""
     async with work.offload.turn(work.ref, work.timeout):
         edit = await work.offload.acquire_locking(work.open_edit, work.ref, work.timeout, Editing[Any].abandon)
         try:
             yield edit
-        except BaseException:
+        finally:
             edit.abandon()
-            raise
+
+
+@asynccontextmanager
+async def editing(work: Work) -> AsyncGenerator[Editing[Any]]:
+    """Hold a record's lock for the length of a block, and save its value at the end."""
+    async with _opened(work) as edit:
+        yield edit
         await work.offload.finish(edit.commit)
 
 
@@ -50,16 +56,11 @@ async def update(work: Work, fn: Updater[T], plain: Callable[[Callable[[T], T | 
         async with work.offload.turn(work.ref, work.timeout):
             return await work.offload.acquire_locking(lambda wait: plain(blocking, wait), work.ref, work.timeout)
     while True:
-        try:
-            return await _update_awaiting(work, fn)
-        except ConflictError:
-            # Somebody without the lock changed what `fn` changed: let it see that.
-            continue
-
-
-async def _update_awaiting(work: Work, fn: Callable[[T], Awaitable[T | None]]) -> T:
-    async with editing(work) as edit:
-        result = await fn(edit.value)
-        if result is not None:
-            edit.value = result
-    return cast("T", edit.value)
+        async with _opened(work) as edit:
+            result = await fn(edit.value)
+            if result is not None:
+                edit.value = result
+            # Somebody without the lock changed what `fn` changed: let it see that. What it raises itself goes on.
+            with suppress(ConflictError):
+                await work.offload.finish(edit.commit)
+                return cast("T", edit.value)

@@ -120,14 +120,11 @@ class Offload:
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do blocking work in a thread."""
-        job, cancelled = await self.complete(partial(work, *args, **kwargs), self._loop().entering)
-        if cancelled is not None:
-            raise cancelled
-        return job.result()
+        return await self.acquire(partial(work, *args, **kwargs))
 
-    async def acquire(self, work: Callable[[], R], release: Callable[[R], object]) -> R:
+    async def acquire(self, work: Callable[[], R], release: Callable[[R], object] = lambda _: None) -> R:
         """Do blocking work that takes hold of something; `release` it if the task was cancelled meanwhile."""
-        job, cancelled = await self.complete(work, self._loop().entering)
+        job, cancelled = await self.complete(work)
         if cancelled is not None:
             if job.succeeded:
                 release(job.result())

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from fsstate.aio import AsyncStore
-from fsstate.errors import LockTimeoutError, StoreClosedError
+from fsstate.errors import ConflictError, LockTimeoutError, StoreClosedError
 from fsstate.options import StoreOptions
 from fsstate.store import Store
 
@@ -241,3 +241,36 @@ async def test_sync_and_async_sides_of_one_store(store: AsyncStore) -> None:
     side = AsyncStore.of(store.sync)
     await side.collection("agents").put("one", {"n": 1})
     assert store.sync.collection("agents")["one"] == {"n": 1}
+
+
+async def test_an_awaited_update_runs_again_when_its_change_meets_an_editors(store: AsyncStore) -> None:
+    agents = store.collection("agents")
+    await agents.put("one", {"mood": "calm"})
+    edit = Path(agents.path_of("one")).write_text
+    seen = []
+
+    async def change(doc: dict[str, str]) -> dict[str, str]:
+        seen.append(doc["mood"])
+        if len(seen) == 1:
+            edit('{\n  "mood": "busy"\n}\n')
+        return {"mood": doc["mood"] + "!"}
+
+    assert await agents.update("one", change) == {"mood": "busy!"}
+    assert seen == ["calm", "busy"]
+    assert await agents.get("one") == {"mood": "busy!"}
+
+
+async def test_a_conflict_that_an_update_raises_itself_goes_on(store: AsyncStore) -> None:
+    agents = store.collection("agents")
+    await agents.put_many({"one": {}, "other": {"n": 1}})
+    calls = 0
+
+    async def change(_: dict[str, int]) -> None:
+        nonlocal calls
+        calls += 1
+        await agents.put("other", {"n": 2}, expect="0" * 40)
+
+    with anyio.fail_after(5), pytest.raises(ConflictError):
+        await agents.update("one", change)
+    assert calls == 1
+    await agents.put("one", {"free": True})
