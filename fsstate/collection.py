@@ -17,7 +17,7 @@ from fsstate.documents import Documents
 from fsstate.errors import ConflictError
 from fsstate.layout import differs_in_values
 from fsstate.merge import keep_order, same, three_way
-from fsstate.records import Model
+from fsstate.models import Model
 
 __all__ = ["Collection"]
 

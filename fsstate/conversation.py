@@ -19,9 +19,9 @@ from typing import Any, Final, TypeAlias, TypeGuard, cast
 
 import msgspec
 
+from fsstate.models import Model
 from fsstate.projection import Row, fold_record
 from fsstate.queries import MISSING, Missing
-from fsstate.records import Model
 from fsstate.times import format_time
 
 __all__ = [

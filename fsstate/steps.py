@@ -17,8 +17,8 @@ from fsstate.backends.base import LOG, Backend, Ref
 from fsstate.conversation import copied
 from fsstate.errors import CorruptRecordError
 from fsstate.journal import Log
+from fsstate.models import Model
 from fsstate.projection import Row, readable
-from fsstate.records import Model
 from fsstate.times import Clock, format_time
 
 __all__ = ["Step", "Steps"]

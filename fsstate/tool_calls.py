@@ -22,8 +22,8 @@ from fsstate.conversation import copied
 from fsstate.errors import CorruptRecordError, NotFoundError
 from fsstate.journal import Log
 from fsstate.lifecycle import Ledger, Lifecycle
+from fsstate.models import Model
 from fsstate.projection import Projections, Row, readable
-from fsstate.records import Model
 from fsstate.times import Clock, format_time
 
 __all__ = ["LIFECYCLE", "ToolCall", "ToolCalls"]

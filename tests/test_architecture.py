@@ -11,7 +11,7 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout names times ids merge records frontmatter options \
+codec forks layout names times ids merge models frontmatter options \
 backends backends.base backends.files backends.memory
 queries documents collection markdown journal
 index retention migrations search projection lifecycle sweeper

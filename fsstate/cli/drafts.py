@@ -28,7 +28,7 @@ def check(ref: Ref, data: bytes, where: str) -> Any:
         return document
     value = codec.decode_bytes(data, where)
     if is_session(ref):
-        from fsstate.records import Model
+        from fsstate.models import Model
         from fsstate.sessions import Session
 
         Model.of(Session).load(value, where)  # pyright: ignore[reportUnknownMemberType]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsstate.errors import InvalidValueError, ValidationError
-from fsstate.records import Model
+from fsstate.models import Model
 
 WHERE = "agents/planner.json"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
