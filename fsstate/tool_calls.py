@@ -21,7 +21,8 @@ from fsstate.backends.base import LOG, Ref
 from fsstate.conversation import copied
 from fsstate.errors import CorruptRecordError, NotFoundError
 from fsstate.journal import Log
-from fsstate.lifecycle import Ledger, Lifecycle
+from fsstate.ledger import Ledger
+from fsstate.lifecycle import Lifecycle
 from fsstate.models import Model
 from fsstate.projection import Projections, Row, readable
 from fsstate.times import Clock, format_time
