@@ -50,41 +50,50 @@ class Collection(Documents[T, T], Generic[T]):
     # Said here since pyright takes the T of the static method for unknown.
     _model: Model[T]
 
-    def _decode(self, blob: Blob, where: str) -> T:
-        return self._model.load(codec.decode(blob, where), where)
+    def _seen(self, document: Any, ref: Ref) -> Any:
+        """The document as the model sees it. A new object, or the same if nothing is to be told apart."""
+        return document
 
-    def _encode(self, value: T, blob: Blob | None, where: str) -> bytes:
+    def _unseen(self, document: Any, original: Any, ref: Ref) -> Any:
+        """What of it the file holds, which holds `original` now (None: a new file)."""
+        return document
+
+    def _decode(self, blob: Blob, ref: Ref) -> T:
+        where = self._where(ref)
+        return self._model.load(self._seen(codec.decode(blob, where), ref), where)
+
+    def _encode(self, value: T, blob: Blob | None, ref: Ref) -> bytes:
+        where = self._where(ref)
         if blob is None:
-            return codec.encode(self._model.dump(value, None, where=where), where=where)
+            return codec.encode(self._unseen(self._model.dump(value, None, where=where), None, ref), where=where)
         document = codec.decode(blob, where)
-        return _kept(self._model.dump(value, document, where=where), document, blob, where)
+        dumped = self._model.dump(value, self._seen(document, ref), where=where)
+        return _kept(self._unseen(dumped, document, ref), document, blob, where)
 
-    def _refit(self, value: T, data: bytes, blob: Blob, where: str) -> bytes:
+    def _refit(self, value: T, data: bytes, blob: Blob, ref: Ref) -> bytes:
         if self._model.is_identity and differs_in_values(blob.data, data):
             return data
-        return self._encode(value, blob, where)
+        return self._encode(value, blob, ref)
 
-    def _merge(self, base: Blob | None, mine: T, theirs: Blob | None, where: str) -> bytes | None:
-        before = None if base is None else codec.decode(base, where)
+    def _merge(self, base: Blob | None, mine: T, theirs: Blob | None, ref: Ref) -> bytes | None:
+        where = self._where(ref)
+        before = None if base is None else self._seen(codec.decode(base, where), ref)
         after = _plain(self._model.dump(mine, before, where=where), where)
         if theirs is None:
             if same(before, after):
                 return None
             raise ConflictError(where, base=before, mine=after)
-        return self._merge_with(base, before, after, theirs, where)
-
-    def _merge_with(self, base: Blob | None, before: Any, after: Any, theirs: Blob, where: str) -> bytes:
-        present = codec.decode(theirs, where)
         # Created on both sides: with nothing as the base, fields that only one side has do not meet.
         start: Any = {} if base is None else before
+        original = codec.decode(theirs, where)
+        present = self._seen(original, ref)
         merged, conflicts = three_way(start, after, present)
         if conflicts:
-            raise ConflictError(
-                where, base=before, mine=after, theirs=present, revision=theirs.revision, fields=conflicts
-            )
+            versions = {"base": before, "mine": after, "theirs": present}
+            raise ConflictError(where, **versions, revision=theirs.revision, fields=conflicts)
         # Two changes that are fine each may together not fit the model; what cannot be read back is not written.
         self._model.load(merged, where)
-        return _kept(merged, present, theirs, where)
+        return _kept(self._unseen(merged, original, ref), original, theirs, where)
 
 
 def _kept(value: Any, document: Any, blob: Blob, where: str) -> bytes:

@@ -76,20 +76,24 @@ class Documents(ABC, Generic[T, P]):
     # What a kind of document defines
 
     @abstractmethod
-    def _decode(self, blob: Blob, where: str) -> T:
+    def _decode(self, blob: Blob, ref: Ref) -> T:
         """The value in a file. Each call gives a new one."""
 
     @abstractmethod
-    def _encode(self, value: T | P, blob: Blob | None, where: str) -> bytes:
+    def _encode(self, value: T | P, blob: Blob | None, ref: Ref) -> bytes:
         """The file that holds `value`, keeping of `blob` what the value says nothing about (None: a new file)."""
 
-    def _refit(self, value: T | P, data: bytes, blob: Blob, where: str) -> bytes:
+    def _refit(self, value: T | P, data: bytes, blob: Blob, ref: Ref) -> bytes:
         """`_encode` over a file that holds something else than `data`, which is the value encoded by itself."""
-        return self._encode(value, blob, where)
+        return self._encode(value, blob, ref)
 
     @abstractmethod
-    def _merge(self, base: Blob | None, mine: T, theirs: Blob | None, where: str) -> bytes | None:
+    def _merge(self, base: Blob | None, mine: T, theirs: Blob | None, ref: Ref) -> bytes | None:
         """The file with both changes since `base` (None: no file). Raises ConflictError where they meet."""
+
+    def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
+        """The last word on what is written over `blob` (None: a new file): what follows from the change itself."""
+        return data
 
     def _field(self, value: T, name: str) -> Any:
         """A field of the value that queries ask for, or MISSING."""
@@ -113,7 +117,7 @@ class Documents(ABC, Generic[T, P]):
     def require(self, name: str) -> T:
         """Return the document. Raises NotFoundError when there is none."""
         ref = self.ref_of(name)
-        return self._decode(self._present(ref, self._backend.read(ref)), self._where(ref))
+        return self._decode(self._present(ref, self._backend.read(ref)), ref)
 
     def __getitem__(self, name: str) -> T:
         return self.require(name)
@@ -122,7 +126,7 @@ class Documents(ABC, Generic[T, P]):
         """Return the document with its revision, or None when there is none."""
         ref = self.ref_of(name)
         blob = self._backend.read(ref)
-        return None if blob is None else Record(name, self._decode(blob, self._where(ref)), blob.revision)
+        return None if blob is None else Record(name, self._decode(blob, ref), blob.revision)
 
     def revision(self, name: str) -> str | None:
         """Return what `expect=` compares: the hash of the file's bytes, as `git hash-object` prints it."""
@@ -133,7 +137,7 @@ class Documents(ABC, Generic[T, P]):
         """Return what `get` would, if that is known without waiting for a disk; else an `Unknown`."""
         ref = self.ref_of(name)
         blob = self._backend.peek(ref)
-        return blob if blob is None or isinstance(blob, Unknown) else self._decode(blob, self._where(ref))
+        return blob if blob is None or isinstance(blob, Unknown) else self._decode(blob, ref)
 
     def contains(self, name: str) -> bool:
         """Return whether there is such a document, readable or not."""
@@ -163,7 +167,7 @@ class Documents(ABC, Generic[T, P]):
             try:
                 blob = self._backend.read(ref)
                 if blob is not None:
-                    yield Item(name, self._decode(blob, self._where(ref)))
+                    yield Item(name, self._decode(blob, ref))
             except _PROBLEMS as error:
                 _log.warning("skipped: %s", str(error))
 
@@ -230,7 +234,7 @@ class Documents(ABC, Generic[T, P]):
         when the lock was not free within `timeout` seconds (None: the store's default).
         """
         ref, change = self.update_change(name, fn, default=default)
-        return self._decode(self._write(ref, change, timeout), self._where(ref))
+        return self._decode(self._write(ref, change, timeout), ref)
 
     @contextmanager
     def edit(self, name: str, *, default: T | P | Missing = MISSING, timeout: float | None = None) -> Generator[T]:
@@ -297,13 +301,12 @@ class Documents(ABC, Generic[T, P]):
     ) -> tuple[Ref, Change]:
         """Return `update` as a change."""
         ref = self.ref_of(name)
-        where = self._where(ref)
-        start = self._default(default, where)
+        start = self._default(default, ref)
 
         def change(blob: Blob | None) -> bytes:
-            value = self._decode(self._present(ref, blob or start), where)
+            value = self._decode(self._present(ref, blob or start), ref)
             result = fn(value)
-            return self._save(value if result is None else result, blob, where)
+            return self._save(value if result is None else result, blob, ref)
 
         return ref, change
 
@@ -314,16 +317,15 @@ class Documents(ABC, Generic[T, P]):
         for the lock (None: the store's default).
         """
         ref = self.ref_of(name)
-        where = self._where(ref)
-        start = self._default(default, where)
+        start = self._default(default, ref)
         held = self._backend.lock(ref, timeout=timeout)
         try:
             base = self._backend.read(ref)
-            value = self._decode(self._present(ref, base or start), where)
+            value = self._decode(self._present(ref, base or start), ref)
         except BaseException:
             held.release()
             raise
-        return Editing(value, held, lambda mine: self._commit(held, base, mine, where))
+        return Editing(value, held, lambda mine: self._commit(held, base, mine))
 
     # Inside
 
@@ -333,7 +335,7 @@ class Documents(ABC, Generic[T, P]):
     def _value(self, name: str) -> T | None:
         ref = self.ref_of(name)
         blob = self._backend.read(ref)
-        return None if blob is None else self._decode(blob, self._where(ref))
+        return None if blob is None else self._decode(blob, ref)
 
     def _present(self, ref: Ref, blob: Blob | None) -> Blob:
         if blob is None:
@@ -341,36 +343,39 @@ class Documents(ABC, Generic[T, P]):
         return blob
 
     def _copy(self, value: T | P, ref: Ref) -> T:
-        where = self._where(ref)
-        return self._decode(Blob(self._encode(value, None, where)), where)
+        return self._decode(Blob(self._encode(value, None, ref)), ref)
 
-    def _default(self, default: T | P | Missing, where: str) -> Blob | None:
+    def _default(self, default: T | P | Missing, ref: Ref) -> Blob | None:
         # As bytes, so that every run of a change starts from an untouched value.
-        return None if isinstance(default, Missing) else Blob(self._encode(default, None, where))
+        return None if isinstance(default, Missing) else Blob(self._encode(default, None, ref))
 
-    def _save(self, value: T | P, blob: Blob | None, where: str) -> bytes:
+    def _save(self, value: T | P, blob: Blob | None, ref: Ref) -> bytes:
         # Encoded by itself first: what cannot be stored must be refused before anything walks through it.
-        data = self._encode(value, None, where)
-        return data if blob is None or blob.data == data else self._refit(value, data, blob, where)
+        return self._laid(value, self._encode(value, None, ref), blob, ref)
+
+    def _laid(self, value: T | P, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
+        """What is written for a value over `blob`. `data` is the value encoded by itself."""
+        if blob is not None and blob.data != data:
+            data = self._refit(value, data, blob, ref)
+        return self._settled(data, blob, ref)
 
     def _put(self, ref: Ref, value: T | P, expect: str | None) -> Change:
-        where = self._where(ref)
-        data = self._encode(value, None, where)
+        data = self._encode(value, None, ref)
 
         def change(blob: Blob | None) -> bytes:
             self._expect(ref, blob, expect, value)
-            return data if blob is None or blob.data == data else self._refit(value, data, blob, where)
+            return self._laid(value, data, blob, ref)
 
         return change
 
     def _create(self, name: str, value: T | P) -> tuple[Ref, Change]:
         ref = self.ref_of(name)
-        data = self._encode(value, None, self._where(ref))
+        data = self._encode(value, None, ref)
 
         def change(blob: Blob | None) -> bytes:
             if blob is not None:
                 raise AlreadyExistsError(self._where(ref))
-            return data
+            return self._settled(data, None, ref)
 
         return ref, change
 
@@ -380,16 +385,21 @@ class Documents(ABC, Generic[T, P]):
         where = self._where(ref)
         if blob is None:
             raise ConflictError(where, mine=mine)
-        raise ConflictError(where, mine=mine, theirs=self._decode(blob, where), revision=blob.revision)
+        raise ConflictError(where, mine=mine, theirs=self._decode(blob, ref), revision=blob.revision)
 
     def _write(self, ref: Ref, change: Change, timeout: float | None = None) -> Blob:
         return self._present(ref, self._backend.change(ref, change, owner=self.owner, timeout=timeout))
 
-    def _commit(self, held: Held, base: Blob | None, mine: T, where: str) -> str | None:
-        def change(blob: Blob | None) -> bytes | None:
-            return self._save(mine, blob, where) if _same(blob, base) else self._merge(base, mine, blob, where)
+    def _commit(self, held: Held, base: Blob | None, mine: T) -> str | None:
+        ref = held.ref
 
-        blob = self._backend.change(held.ref, change, held=held, owner=self.owner)
+        def change(blob: Blob | None) -> bytes | None:
+            if _same(blob, base):
+                return self._save(mine, blob, ref)
+            merged = self._merge(base, mine, blob, ref)
+            return None if merged is None else self._settled(merged, blob, ref)
+
+        blob = self._backend.change(ref, change, held=held, owner=self.owner)
         return None if blob is None else blob.revision
 
     def _deletion(self, ref: Ref, expect: str | None) -> _Deletion:

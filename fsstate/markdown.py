@@ -33,36 +33,37 @@ class Markdown(Documents[Document, str]):
     def __init__(self, backend: Backend, category: str, *, owner: Ref | None = None) -> None:
         super().__init__(backend, category, MARKDOWN, owner=owner)
 
-    def _decode(self, blob: Blob, where: str) -> Document:
-        return Document.parse(blob.data, where)
+    def _decode(self, blob: Blob, ref: Ref) -> Document:
+        return Document.parse(blob.data, self._where(ref))
 
-    def _encode(self, value: Document | str, blob: Blob | None, where: str) -> bytes:
-        data = _text_bytes(value) if isinstance(value, str) else _rendered(value, where)
+    def _encode(self, value: Document | str, blob: Blob | None, ref: Ref) -> bytes:
+        data = _text_bytes(value) if isinstance(value, str) else _rendered(value, self._where(ref))
         if blob is None or data == blob.data:
             return data
-        present = self._decode(blob, where)
+        present = self._decode(blob, ref)
         return data if isinstance(value, str) or not _is_plain(value, data) else _laid_over(present, value)
 
-    def _merge(self, base: Blob | None, mine: Document, theirs: Blob | None, where: str) -> bytes | None:
+    def _merge(self, base: Blob | None, mine: Document, theirs: Blob | None, ref: Ref) -> bytes | None:
         data = mine.render()
         if base is not None and data == base.data:
             return None if theirs is None else theirs.data
         if theirs is not None and data == theirs.data:
             return data
         if base is None or theirs is None:
-            raise self._conflict((base, mine, theirs), ("text",), where)
-        merged, conflicts = self._merge_parts(base, mine, theirs, where)
+            raise self._conflict((base, mine, theirs), ("text",), ref)
+        merged, conflicts = self._merge_parts(base, mine, theirs, ref)
         if conflicts:
-            raise self._conflict((base, mine, theirs), conflicts, where)
+            raise self._conflict((base, mine, theirs), conflicts, ref)
         return merged.render()
 
-    def _merge_parts(self, base: Blob, mine: Document, theirs: Blob, where: str) -> tuple[Document, tuple[str, ...]]:
-        old, merged = self._decode(base, where), self._decode(theirs, where)
+    def _merge_parts(self, base: Blob, mine: Document, theirs: Blob, ref: Ref) -> tuple[Document, tuple[str, ...]]:
+        where = self._where(ref)
+        old, merged = self._decode(base, ref), self._decode(theirs, ref)
         text, conflicts = three_way({"text": old.text}, {"text": mine.text}, {"text": merged.text})
         # Front matter that nobody changed is not looked into: that would need the extra, and sound YAML.
         if not _differs_in_text_only(base, mine, where):
             if _differs_in_text_only(base, merged, where):
-                merged = self._decode(Blob(mine.render()), where)
+                merged = self._decode(Blob(mine.render()), ref)
             else:
                 fields, met = three_way(old.front_matter or {}, mine.front_matter or {}, merged.front_matter or {})
                 merged.front_matter = fields or None
@@ -71,14 +72,14 @@ class Markdown(Documents[Document, str]):
         return merged, conflicts
 
     def _conflict(
-        self, versions: tuple[Blob | None, Document, Blob | None], fields: tuple[str, ...], where: str
+        self, versions: tuple[Blob | None, Document, Blob | None], fields: tuple[str, ...], ref: Ref
     ) -> ConflictError:
         base, mine, theirs = versions
         return ConflictError(
-            where,
-            base=None if base is None else self._decode(base, where),
+            self._where(ref),
+            base=None if base is None else self._decode(base, ref),
             mine=mine,
-            theirs=None if theirs is None else self._decode(theirs, where),
+            theirs=None if theirs is None else self._decode(theirs, ref),
             revision=None if theirs is None else theirs.revision,
             fields=fields,
         )

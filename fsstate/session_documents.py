@@ -8,7 +8,7 @@ from typing import Any, Final, TypedDict
 
 import msgspec
 
-from fsstate.backends.base import Backend, Blob
+from fsstate.backends.base import Backend, Blob, Ref
 from fsstate.collection import Collection
 from fsstate.times import Clock
 
@@ -64,26 +64,17 @@ class SessionDocuments(Collection[Session]):
         super().__init__(backend, CATEGORY, Session)
         self._clock = clock
 
-    def _save(self, value: Session, blob: Blob | None, where: str) -> bytes:
-        self._stamp(value, blob, where)
-        return super()._save(value, blob, where)
+    def _decode(self, blob: Blob, ref: Ref) -> Session:
+        return named(super()._decode(blob, ref), ref.name)
 
-    def _merge(self, base: Blob | None, mine: Session, theirs: Blob | None, where: str) -> bytes | None:
-        data = super()._merge(base, mine, theirs, where)
-        if data is None or theirs is None or data == theirs.data:
+    def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
+        if blob is None or data == blob.data:
             return data
-        # Stamped after the merge: both sides' stamps would meet.
-        merged = self._decode(Blob(data), where)
-        merged.updated_at = self._clock()
-        return self._encode(merged, Blob(data), where)
-
-    def _stamp(self, value: Session, blob: Blob | None, where: str) -> None:
-        if blob is not None:
-            before = self._decode(blob, where)
-            before.id = value.id
-            if before == value or before.updated_at != value.updated_at:
-                return
-        value.updated_at = self._clock()
+        before, after = self._decode(blob, ref), self._decode(Blob(data), ref)
+        if before == after or before.updated_at != after.updated_at:
+            return data
+        after.updated_at = self._clock()
+        return self._encode(after, Blob(data), ref)
 
 
 def named(session: Session, name: str) -> Session:
