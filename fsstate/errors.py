@@ -6,6 +6,7 @@
     ├── ValidationError (ValueError)          a document that does not fit its model
     ├── NotFoundError (KeyError)              no such record
     ├── AlreadyExistsError (ValueError)       a record that was to be created is there
+    ├── WrongOwnerError (PermissionError)     a record that belongs to somebody else
     ├── AmbiguousIdError (LookupError)        a prefix or label that fits several records
     ├── InvalidTransitionError (ValueError)   a lifecycle step that its present state forbids
     ├── ConflictError (RuntimeError)          the record changed meanwhile; carries all versions
@@ -44,6 +45,7 @@ __all__ = [
     "StoreClosedError",
     "UnsafePathError",
     "ValidationError",
+    "WrongOwnerError",
 ]
 
 
@@ -114,6 +116,14 @@ class AlreadyExistsError(FsStateError, ValueError):
 
     def __init__(self, where: str) -> None:
         super().__init__(f"{where} exists already")
+        self.where = where
+
+
+class WrongOwnerError(FsStateError, PermissionError):
+    """A record that belongs to somebody else, or to nobody. `where` is its path. It does not say whose it is."""
+
+    def __init__(self, where: str, message: str | None = None) -> None:
+        super().__init__(message or f"{where} belongs to a different owner")
         self.where = where
 
 

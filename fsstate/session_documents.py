@@ -23,6 +23,7 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     - `status`: "active", "ended", or your own.
     - `parent_id`: the session that it was forked from, `parent_message_id` the message there.
+    - `memory_mode`: how an agent's memory takes part in it, in a word of your own.
     - `updated_at`: when this document last changed; a summary's is later if a log's last entry is.
     - `metadata`: any JSON.
 
@@ -37,6 +38,7 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
     parent_id: str | None = None
     parent_message_id: str | None = None
     label: str | None = None
+    memory_mode: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     ended_at: datetime | None = None

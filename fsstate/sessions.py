@@ -1,317 +1,42 @@
-"""Sessions: a short document each, with a conversation, events, tool calls and more that belong to it.
-
-- A session exists when its document does. Nothing can be written for one that does not, and deleting it deletes all.
-- Every write is durable when it returns, and reads, changes and writes the document under its lock.
-- A list looks at all documents, and at a session's logs only if they changed since the last look.
-- Pruning decides under the session's lock: one that was touched since the sweep looked at it stays, as does one that
-  somebody is using. Age comes from the times in the document and the logs, never from a file's mtime.
-
-All methods may be called from any thread.
-"""
+"""Sessions: a short document each, with a conversation, events, tool calls and more that belong to it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias, Unpack
+from datetime import timedelta
+from typing import TypeAlias
 
-from fsstate import ids, names
-from fsstate.backends.base import JSON, MARKDOWN, Change, Ref
-from fsstate.conversation import copied
-from fsstate.documents import Editing, Problem
-from fsstate.errors import AlreadyExistsError, AmbiguousIdError, InvalidValueError, NotFoundError
-from fsstate.messages import Messages
+from fsstate.documents import Problem
+from fsstate.owned_sessions import OwnedSessions
 from fsstate.projection import Projections
-from fsstate.retention import PrunePolicy, PruneReport
-from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, named, naming, setting
-from fsstate.summaries import Digests, SessionFilter, SessionSummary, select, summarise
-from fsstate.sweeper import Seen, Sweeper
+from fsstate.retention import PrunePolicy
+from fsstate.session_documents import Session, SessionDocuments
+from fsstate.session_scope import SessionScope
+from fsstate.summaries import Digests, SessionSummary
 from fsstate.times import Clock
 
-__all__ = ["Session", "SessionSummary", "Sessions"]
-
-_SHORTEST_PREFIX: Final = 6
-
-_log = logging.getLogger("fsstate")
-
+__all__ = ["OwnedSessions", "Session", "SessionSummary", "Sessions"]
 
 # Sessions has a method called `list`.
-Ids: TypeAlias = list[str]
-Listed: TypeAlias = list[Session]
-Summaries: TypeAlias = list[SessionSummary]
 Problems: TypeAlias = list[Problem]
 
 
-class Sessions:
+class Sessions(SessionScope):
     """The sessions of a store."""
 
     def __init__(self, projections: Projections, clock: Clock) -> None:
-        self._backend = projections.backend
-        self._projections = projections
-        self._clock = clock
-        self._documents = SessionDocuments(self._backend, clock)
-        self._digests = Digests(self._backend)
-        self._sweeper = Sweeper(self._backend, clock, self.ids, self._look)
+        documents = SessionDocuments(projections.backend, clock)
+        super().__init__(projections, clock, documents, Digests(projections.backend))
 
-    # One session
+    def owned_by(self, user_id: str) -> OwnedSessions:
+        """Return the sessions of one user, with which those of all others do not exist. Reads nothing.
 
-    def create(
-        self,
-        *,
-        id: str | None = None,  # noqa: A002 - what the attribute is called
-        user_id: str | None = None,
-        title: str | None = None,
-        project_id: str | None = None,
-        parent_id: str | None = None,
-        label: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        status: str = "active",
-        created_at: datetime | None = None,
-    ) -> Session:
-        """Create a session and return it. Without an `id` it gets a new UUIDv7; the times default to now.
-
-        Raises AlreadyExistsError for an id that is taken, InvalidNameError for one that cannot be a file's name, and
-        InvalidValueError for what cannot be stored.
+        Raises InvalidValueError for an empty `user_id`.
         """
-        now = self._clock() if created_at is None else created_at
-        session = Session(id=ids.new_id() if id is None else id, user_id=user_id, title=title, status=status)
-        session.project_id, session.parent_id, session.metadata = project_id, parent_id, copied(dict(metadata or {}))
-        session.created_at = session.updated_at = now
-        return self._create(session, label, sweep=id is not None)
-
-    def get(self, id: str) -> Session | None:  # noqa: A002
-        """Return a session, or None. Raises CorruptRecordError or ValidationError for a file that cannot be read."""
-        session = self._documents.get(id)
-        return None if session is None else named(session, id)
-
-    def require(self, id: str) -> Session:  # noqa: A002
-        """Return a session. Raises NotFoundError when there is none."""
-        return named(self._documents.require(id), id)
-
-    def __getitem__(self, id: str) -> Session:  # noqa: A002
-        return self.require(id)
-
-    def get_or_create(self, id: str, **given: Unpack[SessionFields]) -> Session:  # noqa: A002
-        """Return a session as it is, or else create it with what is given, as `create` takes it."""
-        session = self.get(id)
-        if session is not None:
-            return session
-        try:
-            return self.create(id=id, **given)
-        except AlreadyExistsError:
-            return self.require(id)
-
-    def update(
-        self,
-        id: str,  # noqa: A002
-        fn: Callable[[Session], Session | None],
-        *,
-        timeout: float | None = None,
-    ) -> Session:
-        """Read, change and save a session under its lock; return it as saved.
-
-        `fn` changes the session in place or returns a new one, and may run again when somebody changed the file
-        without the lock. `updated_at` is set when anything changed. Raises NotFoundError when there is none, and
-        LockTimeoutError when its lock was not free within `timeout` seconds (None: the store's default).
-        """
-        session = self._documents.update(id, naming(id, fn), timeout=timeout)
-        self.saved()
-        return named(session, id)
-
-    @contextmanager
-    def edit(self, id: str, *, timeout: float | None = None) -> Generator[Session]:  # noqa: A002
-        """Give a session to a `with` block that changes it in place, under its lock, and save it at the end.
-
-        As `update` for times and errors, and as `Collection.edit` for what somebody else changed meanwhile.
-        """
-        with self._documents.edit(id, timeout=timeout) as session:
-            yield named(session, id)
-        self.saved()
-
-    def delete(self, id: str) -> bool:  # noqa: A002
-        """Delete a session with everything that belongs to it; return whether there was one.
-
-        Waits for those who are writing to it; raises LockTimeoutError when one takes too long.
-        """
-        ref = _ref(id)
-        return self._backend.delete_with(ref, _belongings(ref), lambda: True)
-
-    def contains(self, id: str) -> bool:  # noqa: A002
-        """Return whether there is such a session, readable or not."""
-        return self._documents.contains(id)
-
-    def __contains__(self, id: str) -> bool:  # noqa: A002
-        return self.contains(id)
-
-    def path_of(self, id: str) -> str:  # noqa: A002
-        """Return where a person finds the session's document, whether it exists or not."""
-        return self._documents.path_of(id)
-
-    # Changes that have a name
-
-    def archive(self, id: str) -> Session:  # noqa: A002
-        """Take a session out of the usual lists. One that is archived keeps its time."""
-
-        def change(session: Session) -> None:
-            session.archived_at = session.archived_at or self._clock()
-
-        return self.update(id, change)
-
-    def unarchive(self, id: str) -> Session:  # noqa: A002
-        """Put a session back into the usual lists."""
-        return self.update(id, setting("archived_at", None))
-
-    def end(self, id: str) -> Session:  # noqa: A002
-        """Mark a session as ended. One that has ended keeps its time."""
-
-        def change(session: Session) -> None:
-            session.ended_at = session.ended_at or self._clock()
-            session.status = "ended"
-
-        return self.update(id, change)
-
-    def move(self, id: str, project_id: str | None) -> Session:  # noqa: A002
-        """Put a session into a project; None takes it out of its own."""
-        return self.update(id, setting("project_id", project_id))
-
-    def set_label(self, id: str, label: str | None) -> Session:  # noqa: A002
-        """Give a session a label to find it by, without spaces around it; None takes it away.
-
-        A label names one session: whoever had it loses it, and a warning is logged. Raises InvalidValueError for an
-        empty one.
-        """
-        if label is None:
-            return self.update(id, setting("label", None))
-        label = label.strip()
-        if not label:
-            raise InvalidValueError("a label must not be empty", at="$.label")
-        # No record: the lock that keeps two labellers apart. A session's own lock is that of a JSON document.
-        held = self._backend.lock(Ref(CATEGORY, "labels", MARKDOWN))
-        try:
-            session = self.update(id, setting("label", label))
-            self._take_label(label, besides=id)
-        finally:
-            held.release()
-        return session
-
-    def fork(
-        self,
-        id: str,  # noqa: A002
-        *,
-        at: str | None = None,
-        new_id: str | None = None,
-        title: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        copy_messages: bool = False,
-    ) -> Session:
-        """Create a session that goes on from another, at message `at` (None: its head), and return it.
-
-        It has the same user and project, `parent_id` and `parent_message_id`. With `copy_messages` it begins with a
-        copy of the branch up to there, ids included; otherwise it is empty. Raises NotFoundError for a session or
-        message that does not exist.
-        """
-        parent = self.require(id)
-        branch = self._messages(id).list(at, None if copy_messages else 1)
-        new = Session(id=ids.new_id() if new_id is None else new_id, user_id=parent.user_id, title=title)
-        new.project_id, new.parent_id, new.metadata = parent.project_id, id, copied(dict(metadata or {}))
-        new.parent_message_id = branch[-1].id if branch else None
-        new.created_at = new.updated_at = self._clock()
-        self._create(new, None, sweep=new_id is not None)
-        for message in branch:
-            # The copy has no writer.
-            message.status = "interrupted" if message.status == "streaming" else message.status
-        if copy_messages:
-            self._messages(new.id).extend(branch)
-        return new
-
-    # Many sessions
-
-    def ids(self) -> Ids:
-        """Return the ids of all sessions, sorted; UUIDv7s sort by the time of their making."""
-        return self._documents.names()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.ids())
-
-    def count(self) -> int:
-        """Return the number of sessions."""
-        return self._documents.count()
-
-    def __len__(self) -> int:
-        return self.count()
-
-    def all(self) -> Listed:
-        """Return all sessions by id, whole. What cannot be read is logged as a warning and skipped."""
-        return [named(item.value, item.name) for item in self._documents.items()]
-
-    def list(
-        self,
-        *,
-        user_id: str | None = None,
-        status: str | None = None,
-        project_id: str | None = None,
-        parent_id: str | None = None,
-        archived: bool | None = False,
-        metadata: Mapping[str, object] | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        updated_after: datetime | None = None,
-        updated_before: datetime | None = None,
-        order_by: str = "-updated_at",
-        limit: int | None = 50,
-        offset: int = 0,
-    ) -> Summaries:
-        """Return summaries of the sessions that fit all that is given, the latest active first.
-
-        None as a filter means that it does not matter; `archived` is False by default. The bounds of times belong to
-        the range. `metadata` holds keys with the values that they must have. `order_by` is updated_at, created_at,
-        message_count or title, with "-" to descend. A `limit` of None means all. Sessions that cannot be read are
-        logged and left out.
-        """
-        times = created_after, created_before, updated_after, updated_before
-        wanted = SessionFilter(user_id, status, project_id, parent_id, archived, metadata or {}, *times)
-        fitting = (
-            self._summary(each.name, each.value) for each in self._documents.items() if wanted.may_fit(each.value)
-        )
-        return select((summary for summary in fitting if wanted.fits(summary)), order_by, limit, offset)
-
-    def summary(self, id: str) -> SessionSummary | None:  # noqa: A002
-        """Return one session's summary, or None."""
-        session = self._documents.get(id)
-        return None if session is None else self._summary(id, session)
-
-    def find(self, needle: str) -> Session:
-        """Return the session with this id, or else the one whose id begins so, or else the one with this label.
-
-        A beginning has 6 characters or more. Raises AmbiguousIdError when several fit, NotFoundError when none does.
-        """
-        found = [needle] if names.is_name(needle) and needle in self else []
-        if not found and len(needle) >= _SHORTEST_PREFIX:
-            found = [each for each in self.ids() if each.startswith(needle)]
-        if not found:
-            found = self._labelled(needle.strip())
-        if len(found) > 1:
-            raise AmbiguousIdError(needle, found)
-        session = self.get(found[0]) if found else None
-        if session is None:
-            raise NotFoundError(needle, f"no session has the id or label {needle!r}, or an id that begins so")
-        return session
+        return OwnedSessions(self, user_id)
 
     def problems(self) -> Problems:
         """Return what is wrong with the documents that cannot be read. Reads them all, and no logs."""
         return self._documents.problems()
-
-    # Pruning
-
-    def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
-        """Delete the sessions that a policy wants to go, with all that belongs to them; tell which went and why.
-
-        A session that was touched since the sweep looked at it stays, as does one that is locked or being written to,
-        or that cannot be read. With `dry_run` nothing is deleted.
-        """
-        return self._sweeper.prune(policy, dry_run=dry_run)
 
     def auto_prune(self, policy: PrunePolicy | None, *, cooldown: timedelta = timedelta(hours=1)) -> None:
         """From now on, after a session was saved, prune in the background: at most once per `cooldown`. None ends it.
@@ -320,83 +45,10 @@ class Sessions:
         """
         self._sweeper.auto_prune(policy, cooldown)
 
+    def saved(self) -> None:
+        """Say that a session was saved in steps: pruning in the background begins here, if it is due."""
+        self._sweeper.nudge()
+
     def close(self) -> None:
         """Wait a little for a sweep in the background."""
         self._sweeper.close()
-
-    # The same in steps, for those who bring their own way of waiting
-
-    def open_edit(self, id: str, *, timeout: float | None = None) -> Editing[Session]:  # noqa: A002
-        """Take the session's lock and read it: `edit` in steps. See `Collection.open_edit`."""
-        editing = self._documents.open_edit(id, timeout=timeout)
-        named(editing.value, id)
-        return editing
-
-    def ref_of(self, id: str) -> Ref:  # noqa: A002
-        """Return the record whose lock `edit` and `update` hold."""
-        return _ref(id)
-
-    def saved(self) -> None:
-        """Say that a session was saved in such steps: pruning in the background begins here, if it is due."""
-        self._sweeper.nudge()
-
-    def update_change(
-        self,
-        id: str,  # noqa: A002
-        fn: Callable[[Session], Session | None],
-    ) -> tuple[Ref, Change]:
-        """Return `update` as a change to hand to the backend."""
-        return self._documents.update_change(id, naming(id, fn))
-
-    # Inside
-
-    def _create(self, session: Session, label: str | None, *, sweep: bool) -> Session:
-        names.check_segment(session.id)
-        if sweep:
-            self._sweep(session.id)
-        self._documents.create(session.id, session)
-        self.saved()
-        return session if label is None else self.set_label(session.id, label)
-
-    def _sweep(self, name: str) -> None:
-        """Remove what a crash left of a deleted session, lest the new one inherits it."""
-        ref = _ref(name)
-        held = self._backend.lock(ref)
-        try:
-            if self._backend.read(ref) is None:
-                self._backend.discard(_belongings(ref))
-        finally:
-            held.release()
-
-    def _messages(self, name: str) -> Messages:
-        return Messages(self._projections, self._clock, _ref(name))
-
-    def _summary(self, name: str, session: Session) -> SessionSummary:
-        return summarise(named(session, name), self._digests.look(_ref(name))[1])
-
-    def _labelled(self, label: str) -> Ids:
-        return [each.name for each in self._documents.items() if label and each.value.label == label]
-
-    def _take_label(self, label: str, *, besides: str) -> None:
-        def change(session: Session) -> None:
-            session.label = None if session.label == label else session.label
-
-        for other in self._labelled(label):
-            if other != besides:
-                _log.warning("the label %r moves from session %s to %s", label, other, besides)
-                self.update(other, change)
-
-    def _look(self, name: str) -> Seen | None:
-        record = self._documents.record(name)
-        if record is None:
-            return None
-        stamps, digest = self._digests.look(_ref(name))
-        return Seen(_ref(name), summarise(record.value, digest).updated_at, (record.revision, stamps))
-
-
-def _ref(name: str) -> Ref:
-    return Ref(CATEGORY, names.check_segment(name), JSON)
-
-
-def _belongings(ref: Ref) -> str:
-    return f"{ref.category}/{ref.name}"

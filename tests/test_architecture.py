@@ -15,8 +15,8 @@ codec forks layout names times ids merge models frontmatter options \
 backends backends.base backends.files backends.memory
 queries documents collection markdown journal
 index retention migrations search projection lifecycle ledger sweeper
-conversation streams session session_documents sessions messages message_reader tool_calls events steps summaries \
-checkpoints runs jobs sources settings
+conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
+tool_calls events steps summaries checkpoints runs jobs sources settings
 store
 aio
 .

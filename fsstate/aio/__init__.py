@@ -10,7 +10,7 @@
 from fsstate.aio.documents import AsyncCollection, AsyncDocuments, AsyncMarkdown
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.messages import AsyncMessages, AsyncStream
-from fsstate.aio.sessions import AsyncSessionHandle, AsyncSessions, AsyncSteps, AsyncToolCalls
+from fsstate.aio.sessions import AsyncOwnedSessions, AsyncSessionHandle, AsyncSessions, AsyncSteps, AsyncToolCalls
 from fsstate.aio.store import AsyncStore
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "AsyncJournal",
     "AsyncMarkdown",
     "AsyncMessages",
+    "AsyncOwnedSessions",
     "AsyncSessionHandle",
     "AsyncSessions",
     "AsyncSteps",

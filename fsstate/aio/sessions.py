@@ -17,19 +17,21 @@ from fsstate.backends.base import Backend
 from fsstate.documents import Editing
 from fsstate.retention import PrunePolicy
 from fsstate.session import SessionHandle
-from fsstate.sessions import Session, Sessions
+from fsstate.session_scope import SessionScope
+from fsstate.sessions import OwnedSessions, Session, Sessions
 from fsstate.steps import Steps
 from fsstate.tool_calls import ToolCalls
 
-__all__ = ["AsyncSessionHandle", "AsyncSessions", "AsyncSteps", "AsyncToolCalls"]
+__all__ = ["AsyncOwnedSessions", "AsyncSessionHandle", "AsyncSessions", "AsyncSteps", "AsyncToolCalls"]
 
 T = TypeVar("T")
+Scope_co = TypeVar("Scope_co", bound=SessionScope, covariant=True)
 
 
-class AsyncSessions(Mirror[Sessions]):
-    """The sessions of a store; see `fsstate.Sessions` for what each method promises."""
+class AsyncSessionScope(Mirror[Scope_co]):
+    """What can be done with sessions: all of a store, or those of one owner."""
 
-    def __init__(self, sessions: Sessions, offload: Offload, timeout: float) -> None:
+    def __init__(self, sessions: Scope_co, offload: Offload, timeout: float) -> None:
         super().__init__(sessions, offload)
         self._timeout = timeout
 
@@ -61,36 +63,59 @@ class AsyncSessions(Mirror[Sessions]):
         """Return where a person finds the session's document, whether it exists or not."""
         return self.sync.path_of(id)
 
-    def auto_prune(self, policy: PrunePolicy | None, *, cooldown: timedelta = timedelta(hours=1)) -> None:
-        """From now on, after a session was saved, prune in the background: at most once per `cooldown`."""
-        self.sync.auto_prune(policy, cooldown=cooldown)
-
     def _work(self, name: str, timeout: float | None) -> Work:
         def open_edit(wait: float) -> Editing[Session]:
             return self.sync.open_edit(name, timeout=wait)
 
         return Work(self.offload, self.sync.ref_of(name), self._timeout if timeout is None else timeout, open_edit)
 
-    create = offloaded(Sessions.create)
-    get = offloaded(Sessions.get)
-    require = offloaded(Sessions.require)
-    get_or_create = offloaded(Sessions.get_or_create)
-    delete = offloaded(Sessions.delete)
-    contains = offloaded(Sessions.contains)
-    archive = offloaded(Sessions.archive)
-    unarchive = offloaded(Sessions.unarchive)
-    end = offloaded(Sessions.end)
-    move = offloaded(Sessions.move)
-    set_label = offloaded(Sessions.set_label)
-    fork = offloaded(Sessions.fork)
-    ids = offloaded(Sessions.ids)
-    count = offloaded(Sessions.count)
-    all = offloaded(Sessions.all)
-    list = offloaded(Sessions.list)
-    summary = offloaded(Sessions.summary)
-    find = offloaded(Sessions.find)
+    create = offloaded(SessionScope.create)
+    get = offloaded(SessionScope.get)
+    require = offloaded(SessionScope.require)
+    get_or_create = offloaded(SessionScope.get_or_create)
+    delete = offloaded(SessionScope.delete)
+    contains = offloaded(SessionScope.contains)
+    archive = offloaded(SessionScope.archive)
+    unarchive = offloaded(SessionScope.unarchive)
+    end = offloaded(SessionScope.end)
+    move = offloaded(SessionScope.move)
+    set_memory_mode = offloaded(SessionScope.set_memory_mode)
+    set_label = offloaded(SessionScope.set_label)
+    fork = offloaded(SessionScope.fork)
+    ids = offloaded(SessionScope.ids)
+    count = offloaded(SessionScope.count)
+    all = offloaded(SessionScope.all)
+    list = offloaded(SessionScope.list)
+    summary = offloaded(SessionScope.summary)
+    find = offloaded(SessionScope.find)
+    titles = offloaded(SessionScope.titles)
+    find_title = offloaded(SessionScope.find_title)
+    prune = offloaded(SessionScope.prune)
+
+
+class AsyncOwnedSessions(AsyncSessionScope[OwnedSessions]):
+    """The sessions of one user; see `fsstate.OwnedSessions`."""
+
+    @property
+    def user_id(self) -> str:
+        """Whose sessions they are."""
+        return self.sync.user_id
+
+    check = offloaded(OwnedSessions.check)
+
+
+class AsyncSessions(AsyncSessionScope[Sessions]):
+    """The sessions of a store; see `fsstate.Sessions` for what each method promises."""
+
+    def owned_by(self, user_id: str) -> AsyncOwnedSessions:
+        """Return the sessions of one user, with which those of all others do not exist. Reads nothing."""
+        return AsyncOwnedSessions(self.sync.owned_by(user_id), self.offload, self._timeout)
+
+    def auto_prune(self, policy: PrunePolicy | None, *, cooldown: timedelta = timedelta(hours=1)) -> None:
+        """From now on, after a session was saved, prune in the background: at most once per `cooldown`."""
+        self.sync.auto_prune(policy, cooldown=cooldown)
+
     problems = offloaded(Sessions.problems)
-    prune = offloaded(Sessions.prune)
 
 
 class AsyncToolCalls(Mirror[ToolCalls]):

@@ -18,6 +18,7 @@ PAIRS: list[tuple[type, type]] = [
     (fsstate.Markdown, aio.AsyncMarkdown),
     (fsstate.Journal, aio.AsyncJournal),
     (Sessions, aio.AsyncSessions),
+    (fsstate.OwnedSessions, aio.AsyncOwnedSessions),
     (SessionHandle, aio.AsyncSessionHandle),
     (fsstate.Messages, aio.AsyncMessages),
     (fsstate.Stream, aio.AsyncStream),
@@ -56,6 +57,7 @@ NOT_AWAITED = {
     "markdown",
     "journal",
     "session",
+    "owned_by",
 }
 
 

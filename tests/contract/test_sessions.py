@@ -208,6 +208,15 @@ def test_move(sessions: Sessions) -> None:
     assert ids(sessions.list(project_id="a")) == ["one"]
 
 
+def test_memory_mode(store: Store, sessions: Sessions) -> None:
+    assert sessions.create(id="one").memory_mode is None
+    assert sessions.set_memory_mode("one", "disabled").memory_mode == sessions["one"].memory_mode == "disabled"
+    assert b'"memory_mode": "disabled"' in written(store, "one")
+    assert sessions.set_memory_mode("one", None).memory_mode is None
+    with pytest.raises(NotFoundError):
+        sessions.set_memory_mode("nobody", "disabled")
+
+
 def test_labels_name_one_session(sessions: Sessions, caplog: pytest.LogCaptureFixture) -> None:
     first, second = sessions.create(label=" work "), sessions.create()
     assert first.label == "work"
@@ -235,6 +244,41 @@ def test_find(sessions: Sessions) -> None:
     for needle in ("abcde", "nobody", "", "a/b"):
         with pytest.raises(NotFoundError):
             sessions.find(needle)
+
+
+def test_titles_by_id(store: Store, sessions: Sessions) -> None:
+    sessions.create(id="one", title="One")
+    sessions.create(id="two")
+    store.session("two").messages.append("user", "no title of the document's")
+    assert sessions.titles() == {"one": "One", "two": None}
+    assert sessions.titles(["two", "nobody", "one"]) == {"two": None, "nobody": None, "one": "One"}
+    assert sessions.titles([]) == {}
+
+
+def test_find_title(sessions: Sessions, elsewhere_in: Elsewhere) -> None:
+    for name, title in (("one", "Große Reise"), ("two", "GROSSE REISE"), ("three", "Reise"), ("four", None)):
+        sessions.create(id=name, title=title)
+    elsewhere_in(Ref("sessions", "timeless", JSON), '{"title": "große reise"}'.encode())
+    elsewhere_in(Ref("sessions", "dated", JSON), b'{"title": "reise", "created_at": "2030-01-01"}')
+    for title, found in (("grosse reise", "two"), ("reise", "dated")):
+        session = sessions.find_title(title)
+        assert session is not None
+        assert session.id == found
+    renewed = sessions.move("one", "p")
+    assert sessions.find_title("große reise") == renewed
+    assert sessions.find_title("Reis") is sessions.find_title("") is None
+
+
+def test_a_bad_file_has_no_title_and_takes_none_from_others(
+    sessions: Sessions, elsewhere_in: Elsewhere, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = sessions.create(id="good", title="T")
+    elsewhere_in(Ref("sessions", "broken", JSON), b'{"title": "T", ')
+    for ask in (lambda: sessions.titles(["broken", "good"]), sessions.titles, lambda: sessions.find_title("t")):
+        caplog.clear()
+        found = ask()
+        assert "broken.json" in caplog.text
+        assert found in ({"broken": None, "good": "T"}, {"good": "T"}, good)
 
 
 def test_fork(store: Store, sessions: Sessions) -> None:
