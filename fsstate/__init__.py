@@ -25,8 +25,10 @@ from fsstate.errors import (
     InvalidTransitionError,
     InvalidValueError,
     LockTimeoutError,
+    MigrationError,
     MissingExtraError,
     NewerFormatError,
+    NewerVersionError,
     NotFoundError,
     OutcomeUnknownError,
     StorageError,
@@ -43,13 +45,20 @@ if TYPE_CHECKING:
     from fsstate.frontmatter import Document
     from fsstate.ids import new_id
     from fsstate.journal import Entry, Journal
+    from fsstate.lifecycle import Lifecycle
     from fsstate.markdown import Markdown
     from fsstate.messages import Message, Messages, Stream
+    from fsstate.migrations import Migration
+    from fsstate.migrator import Migrated, MigrationReport
     from fsstate.names import quote_name, unquote_name
     from fsstate.options import StoreOptions
+    from fsstate.record_types import RecordType, Recovery
+    from fsstate.records import Records
+    from fsstate.recovery import InFlight, RecoveryReport, Settled
     from fsstate.retention import Kept, Pruned, PrunePolicy, PruneReport, Throttle
     from fsstate.session import SessionHandle
     from fsstate.sessions import OwnedSessions, Session, Sessions, SessionSummary
+    from fsstate.single import ItemSet, Single
     from fsstate.steps import Step, Steps
     from fsstate.store import Store
     from fsstate.tool_calls import ToolCall, ToolCalls
@@ -64,18 +73,26 @@ __all__ = [
     "Document",
     "Entry",
     "FsStateError",
+    "InFlight",
     "InvalidNameError",
     "InvalidTransitionError",
     "InvalidValueError",
     "Item",
+    "ItemSet",
     "Journal",
     "Kept",
+    "Lifecycle",
     "LockTimeoutError",
     "Markdown",
     "Message",
     "Messages",
+    "Migrated",
+    "Migration",
+    "MigrationError",
+    "MigrationReport",
     "MissingExtraError",
     "NewerFormatError",
+    "NewerVersionError",
     "NotFoundError",
     "OutcomeUnknownError",
     "OwnedSessions",
@@ -83,10 +100,16 @@ __all__ = [
     "PruneReport",
     "Pruned",
     "Record",
+    "RecordType",
+    "Records",
+    "Recovery",
+    "RecoveryReport",
     "Session",
     "SessionHandle",
     "SessionSummary",
     "Sessions",
+    "Settled",
+    "Single",
     "Step",
     "Steps",
     "StorageError",
@@ -115,13 +138,20 @@ _HOMES = {
     "frontmatter": ("Document",),
     "ids": ("new_id",),
     "journal": ("Entry", "Journal"),
+    "lifecycle": ("Lifecycle",),
     "markdown": ("Markdown",),
     "messages": ("Message", "Messages", "Stream"),
+    "migrations": ("Migration",),
+    "migrator": ("Migrated", "MigrationReport"),
     "names": ("quote_name", "unquote_name"),
     "options": ("StoreOptions",),
+    "record_types": ("RecordType", "Recovery"),
+    "records": ("Records",),
+    "recovery": ("InFlight", "RecoveryReport", "Settled"),
     "retention": ("Kept", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
     "session": ("SessionHandle",),
     "sessions": ("OwnedSessions", "Session", "SessionSummary", "Sessions"),
+    "single": ("ItemSet", "Single"),
     "steps": ("Step", "Steps"),
     "store": ("Store",),
     "tool_calls": ("ToolCall", "ToolCalls"),

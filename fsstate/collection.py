@@ -45,10 +45,10 @@ class Collection(Documents[T, T], Generic[T]):
         self, backend: Backend, category: str, model: type[T] | None = None, *, owner: Ref | None = None
     ) -> None:
         super().__init__(backend, category, JSON, owner=owner)
-        self._model = Model.of(model)  # pyright: ignore[reportUnknownMemberType]
+        self._model: Model[T] = self._view(model)
 
-    # Said here since pyright takes the T of the static method for unknown.
-    _model: Model[T]
+    def _view(self, model: type[T] | None) -> Model[T]:
+        return Model.of(model)  # pyright: ignore
 
     def _seen(self, document: Any, ref: Ref) -> Any:
         """The document as the model sees it. A new object, or the same if nothing is to be told apart."""

@@ -25,20 +25,23 @@ from fsstate.errors import (
     AlreadyExistsError,
     ConflictError,
     CorruptRecordError,
+    FsStateError,
+    MigrationError,
+    NewerVersionError,
     NotFoundError,
     UnsafePathError,
     ValidationError,
 )
 from fsstate.queries import MISSING, Missing, fits, ordered, page
 
-__all__ = ["Documents", "Editing", "Item", "Problem", "Record"]
+__all__ = ["PROBLEMS", "Documents", "Editing", "Item", "Problem", "Record"]
 
 T = TypeVar("T")
 P = TypeVar("P")
 
 # What may be wrong with one document. Not StorageError as such: a listing that takes EMFILE for "absent" would lie.
-Problem: TypeAlias = CorruptRecordError | ValidationError | UnsafePathError
-_PROBLEMS: Final = (CorruptRecordError, ValidationError, UnsafePathError)
+Problem: TypeAlias = CorruptRecordError | ValidationError | UnsafePathError | NewerVersionError | MigrationError
+PROBLEMS: Final = (CorruptRecordError, ValidationError, UnsafePathError, NewerVersionError, MigrationError)
 
 _log = logging.getLogger("fsstate")
 
@@ -168,7 +171,7 @@ class Documents(ABC, Generic[T, P]):
                 blob = self._backend.read(ref)
                 if blob is not None:
                     yield Item(name, self._decode(blob, ref))
-            except _PROBLEMS as error:
+            except PROBLEMS as error:
                 _log.warning("skipped: %s", str(error))
 
     def problems(self) -> list[Problem]:
@@ -177,7 +180,7 @@ class Documents(ABC, Generic[T, P]):
         for name in self.names():
             try:
                 self._check(name)
-            except _PROBLEMS as error:
+            except PROBLEMS as error:
                 found.append(error)
         return found
 
@@ -268,14 +271,14 @@ class Documents(ABC, Generic[T, P]):
         """
         refs = [self.ref_of(name) for name in values]
         changes = [(ref, self._put(ref, value, None)) for ref, value in zip(refs, values.values(), strict=True)]
-        blobs = _all_or_raise(self._change_many(changes))
+        blobs = _all_or_raise(self.change_each(changes))
         return {name: blob.revision for name, blob in zip(values, blobs, strict=True) if blob is not None}
 
     def delete_many(self, names: Iterable[str]) -> int:
         """Delete many documents, sharing the flushes; return how many there were. Fails as `put_many` does."""
         refs = [self.ref_of(name) for name in names]
         deletions = [self._deletion(ref, None) for ref in refs]
-        _all_or_raise(self._change_many(list(zip(refs, deletions, strict=True))))
+        _all_or_raise(self.change_each(list(zip(refs, deletions, strict=True))))
         return sum(deletion.existed for deletion in deletions)
 
     # The same in steps, for those who bring their own way of waiting
@@ -309,6 +312,12 @@ class Documents(ABC, Generic[T, P]):
             return self._save(value if result is None else result, blob, ref)
 
         return ref, change
+
+    def change_each(self, changes: Sequence[tuple[Ref, Change]]) -> list[Outcome]:
+        """Make many changes, sharing the flushes; tell what became of each. One that fails does not stop the others."""
+        if self.owner is None:
+            return self._backend.change_many(changes)
+        return [self._outcome(ref, change) for ref, change in changes]
 
     def open_edit(self, name: str, *, default: T | P | Missing = MISSING, timeout: float | None = None) -> Editing[T]:
         """Take the record's lock and read the document: `edit` in steps.
@@ -402,13 +411,14 @@ class Documents(ABC, Generic[T, P]):
         blob = self._backend.change(ref, change, held=held, owner=self.owner)
         return None if blob is None else blob.revision
 
+    def _outcome(self, ref: Ref, change: Change) -> Outcome:
+        try:
+            return self._backend.change(ref, change, owner=self.owner)
+        except FsStateError as error:
+            return error
+
     def _deletion(self, ref: Ref, expect: str | None) -> _Deletion:
         return _Deletion(lambda blob: self._expect(ref, blob, expect, None))
-
-    def _change_many(self, changes: Sequence[tuple[Ref, Change]]) -> list[Outcome]:
-        if self.owner is None:
-            return self._backend.change_many(changes)
-        return [self._backend.change(ref, change, owner=self.owner) for ref, change in changes]
 
 
 class Editing(Generic[T]):

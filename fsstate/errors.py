@@ -12,6 +12,8 @@
     ├── ConflictError (RuntimeError)          the record changed meanwhile; carries all versions
     ├── CorruptRecordError (ValueError)       a file or line that cannot be read, with line and column
     ├── NewerFormatError (RuntimeError)       written by a newer fsstate
+    │   └── NewerVersionError                 a record of a newer version than its type declares
+    ├── MigrationError (RuntimeError)         a record that could not be brought to the present version
     ├── StoreClosedError (RuntimeError)       the store was closed
     ├── LockTimeoutError (TimeoutError)       somebody else kept the record's lock
     ├── MissingExtraError (ImportError)       an optional dependency is not installed
@@ -37,8 +39,10 @@ __all__ = [
     "InvalidTransitionError",
     "InvalidValueError",
     "LockTimeoutError",
+    "MigrationError",
     "MissingExtraError",
     "NewerFormatError",
+    "NewerVersionError",
     "NotFoundError",
     "OutcomeUnknownError",
     "StorageError",
@@ -211,6 +215,28 @@ class NewerFormatError(FsStateError, RuntimeError):
         self.path = path
         self.found = found
         self.known = known
+
+
+class NewerVersionError(NewerFormatError):
+    """A record of a newer version than its type declares; nothing was touched. `kind` is the type's category."""
+
+    def __init__(self, path: str, kind: str, found: int, known: int) -> None:
+        reason = f"is a record of {kind!r} in version {found}, and this program knows versions up to {known}"
+        FsStateError.__init__(self, f"{path} {reason}: upgrade the program")
+        self.path = path
+        self.kind = kind
+        self.found = found
+        self.known = known
+
+
+class MigrationError(FsStateError, RuntimeError):
+    """A record that could not be brought to the present version; it is as it was. `step` names the migration."""
+
+    def __init__(self, where: str, step: str, reason: str) -> None:
+        super().__init__(f"{where}: the migration {step!r} failed: {reason}; the file was left as it is")
+        self.where = where
+        self.step = step
+        self.reason = reason
 
 
 class StoreClosedError(FsStateError, RuntimeError):

@@ -24,6 +24,11 @@ class Lifecycle(NamedTuple):
     steps: Mapping[str, Sequence[str]]
     stamps: Mapping[str, str] = MappingProxyType({})
 
+    @property
+    def initial(self) -> str:
+        """The status of a record that does not tell: the first one."""
+        return next(iter(self.steps))
+
     def check_status(self, status: str, *, at: str = "$.status") -> str:
         """Return a status that exists. Raises InvalidValueError for another."""
         if status not in self.steps:

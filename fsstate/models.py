@@ -52,7 +52,8 @@ class Model(Generic[T]):
 
     def __init__(self, target: Any) -> None:
         self._target = target
-        self._times = _time_keys(target)
+        # The keys of the top-level fields that are times.
+        self.times = _time_keys(target)
 
     @staticmethod
     def of(target: type[T] | None) -> Model[T]:
@@ -84,6 +85,12 @@ class Model(Generic[T]):
                 return self._checked(overlay(base, self._before(base, after, where), after), after, where)
         return self._checked(after, after, where)
 
+    def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
+        """A copy of a value with other fields. Raises TypeError for a field that it does not have."""
+        import dataclasses
+
+        return cast("T", dataclasses.replace(cast("Any", value), **fields))
+
     def _before(self, base: Any, after: Any, where: str) -> Any:
         try:
             return self._filled(self.load(base, where), where)
@@ -103,10 +110,10 @@ class Model(Generic[T]):
         return full
 
     def _with_times(self, document: Any, where: str) -> Any:
-        if not self._times or not _is_object(document):
+        if not self.times or not _is_object(document):
             return document
         document = dict(document)
-        for key in self._times & document.keys():
+        for key in self.times & document.keys():
             if document[key] is not None:
                 document[key] = _time_at(key, document[key], where)
         return document
@@ -130,6 +137,9 @@ class _Identity(Model[T]):
     def dump(self, value: T, base: Any = None, *, where: str = "the value") -> Any:
         return value
 
+    def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
+        return _with_fields(value, fields)
+
 
 class _MsgspecModel(Model[T]):
     """Dataclasses, TypedDicts, Structs and containers of them."""
@@ -150,6 +160,15 @@ class _MsgspecModel(Model[T]):
             reason, _, path = str(error).rpartition(" - at `")
             raise ValidationError(where, f"{path[:-1]}: {reason}" if reason else f"$: {error}") from None
 
+    def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
+        if isinstance(value, dict):
+            return _with_fields(cast("T", value), fields)
+        if not hasattr(value, "__struct_fields__"):
+            return super().replaced(value, fields)
+        import msgspec
+
+        return cast("T", msgspec.structs.replace(cast("Any", value), **fields))
+
     def _filled(self, value: T, where: str) -> Any:
         if _fields(self._target) and not isinstance(value, self._target):
             raise _other_type(self._target, value, where)
@@ -168,6 +187,12 @@ class _PydanticModel(Model[T]):
         except ValueError as error:
             raise ValidationError(where, _pydantic_reason(error)) from None
 
+    def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
+        unknown = next((name for name in fields if name not in self._target.model_fields), None)
+        if unknown is not None:
+            raise TypeError(f"{self._target.__name__} has no field {unknown!r}")
+        return cast("T", cast("Any", value).model_copy(update=dict(fields)))
+
     def _filled(self, value: T, where: str) -> Any:
         if not isinstance(value, self._target):
             raise _other_type(self._target, value, where)
@@ -178,6 +203,10 @@ class _PydanticModel(Model[T]):
             return _filled_by_pydantic(document, bare, model.model_dump(by_alias=True, warnings=False))
         except (TypeError, ValueError) as error:
             raise InvalidValueError(f"{error} ({where})") from None
+
+
+def _with_fields(value: T, fields: Mapping[str, Any]) -> T:
+    return cast("T", {**cast("_Object", value), **fields})
 
 
 def _other_type(target: Any, value: object, where: str) -> ValidationError:

@@ -7,12 +7,23 @@ Two names that differ only in case or in Unicode normal form both pass: some fil
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
 from fsstate.errors import InvalidNameError
 
-__all__ = ["MAX_BYTES", "check_category", "check_name", "check_segment", "is_name", "quote_name", "unquote_name"]
+__all__ = [
+    "MAX_BYTES",
+    "check_category",
+    "check_name",
+    "check_segment",
+    "is_name",
+    "key_of",
+    "name_for",
+    "quote_name",
+    "unquote_name",
+]
 
 # A file name has at most 255 bytes; the rest is for ".jsonl" and for what staged and conflict copies are called.
 MAX_BYTES: Final = 200
@@ -93,6 +104,22 @@ def quote_name(text: str) -> str:
         reason = f"quoted it takes {size} bytes, and {MAX_BYTES} is the limit; use a shorter id, or a hash of this one"
         raise InvalidNameError(text, reason)
     return name
+
+
+def name_for(key: str) -> str:
+    """A name for any string: as `quote_name` gives it, or 64 hex digits for one that is too long for that."""
+    try:
+        return quote_name(key)
+    except InvalidNameError:
+        return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def key_of(name: str) -> str:
+    """The string that `name_for` was given, as far as the name tells: itself, if `quote_name` never made it."""
+    try:
+        return unquote_name(name)
+    except InvalidNameError:
+        return name
 
 
 def unquote_name(name: str) -> str:

@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-__all__ = ["MISSING", "Missing", "fits", "ordered", "page"]
+__all__ = ["MISSING", "Missing", "fits", "ordered", "page", "sort_key"]
 
 T = TypeVar("T")
 
@@ -43,12 +43,12 @@ def ordered(items: Iterable[T], order_by: str | Sequence[str], field: Callable[[
 
 def _sorted(items: Iterable[T], order: str, field: Callable[[T, str], Any]) -> list[T]:
     keyed = [(field(item, order.removeprefix("-")), item) for item in items]
-    present = [(_sort_key(value), item) for value, item in keyed if value is not None and value is not MISSING]
+    present = [(sort_key(value), item) for value, item in keyed if value is not None and value is not MISSING]
     present.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
     return [item for _, item in present] + [item for value, item in keyed if value is None or value is MISSING]
 
 
-def _sort_key(value: Any) -> tuple[str, Any]:
+def sort_key(value: Any) -> tuple[str, Any]:
     """A key that never fails: numbers, texts and times among themselves, and everything else by its text."""
     if isinstance(value, int | float):
         return "number", value

@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from fsstate.forks import renew_in_children
 
 __all__ = [
     "Candidate",
     "Expired",
     "Kept",
+    "Newest",
     "PrunePolicy",
     "PruneReport",
     "Pruned",
@@ -27,6 +31,11 @@ __all__ = [
 
 # Why a record is to go: it was idle for longer than the ttl, or there are more than `keep` younger ones.
 Reason: TypeAlias = Literal["ttl", "count"]
+
+# How old a record is: sorts before what is younger.
+Age: TypeAlias = tuple[Any, ...]
+# Ages of the records of this many folders are remembered.
+_MOST_FOLDERS: Final = 256
 
 _log = logging.getLogger("fsstate")
 
@@ -123,6 +132,47 @@ def select_expired(candidates: Iterable[Candidate], policy: PrunePolicy, now: da
 
 def _is_older(active: datetime, ttl: timedelta | None, now: datetime) -> bool:
     return ttl is not None and now - active > ttl
+
+
+class Newest:
+    """Keeps each folder of records to its newest. Remembers ages, so that each record is looked at once.
+
+    Any thread may ask.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, dict[str, Age]] = OrderedDict()
+        renew_in_children(self)
+
+    def surplus(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> list[str]:
+        """Which of the folder's records must go so that one more is not too many: the oldest.
+
+        `look` tells a record's age, as something that sorts; None for one that must stay.
+        """
+        excess = len(names) + 1 - self._keep
+        if excess <= 0:
+            return []
+        with self._lock:
+            ages = self._ages(folder, names, look)
+            return sorted(ages, key=lambda name: ages[name])[:excess]
+
+    def after_fork(self) -> None:
+        """In a forked child: the lock may have been copied while another thread held it."""
+        self._lock = threading.Lock()
+
+    def _ages(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> dict[str, Age]:
+        known = self._known.pop(folder, {})
+        found: dict[str, Age] = {}
+        for name in names:
+            age = known[name] if name in known else look(name)
+            if age is not None:
+                found[name] = age
+        self._known[folder] = found
+        if len(self._known) > _MOST_FOLDERS:
+            self._known.popitem(last=False)
+        return found
 
 
 class Throttle:

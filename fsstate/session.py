@@ -11,11 +11,12 @@ from fsstate.collection import Collection
 from fsstate.journal import Journal
 from fsstate.markdown import Markdown
 from fsstate.messages import Messages
-from fsstate.projection import Projections
+from fsstate.record_types import RecordType
+from fsstate.records import Records
 from fsstate.session_documents import CATEGORY, Session
 from fsstate.sessions import Sessions
+from fsstate.shared import Shared
 from fsstate.steps import Steps
-from fsstate.times import Clock
 from fsstate.tool_calls import ToolCalls
 
 __all__ = ["SessionHandle"]
@@ -32,11 +33,10 @@ class SessionHandle:
     Reading gives nothing while it does not exist; writing raises NotFoundError. Any thread may use it.
     """
 
-    def __init__(self, sessions: Sessions, projections: Projections, clock: Clock, session_id: str) -> None:
+    def __init__(self, sessions: Sessions, shared: Shared, session_id: str) -> None:
         self.id = names.check_segment(session_id)
         self._sessions = sessions
-        self._projections = projections
-        self._clock = clock
+        self._shared = shared
         self._owner = Ref(CATEGORY, self.id, ".json")
         self._category = f"{CATEGORY}/{self.id}"
 
@@ -59,17 +59,17 @@ class SessionHandle:
     @cached_property
     def messages(self) -> Messages:
         """The conversation."""
-        return Messages(self._projections, self._clock, self._owner)
+        return Messages(self._shared.projections, self._shared.clock, self._owner)
 
     @cached_property
     def tool_calls(self) -> ToolCalls:
         """The tool calls and what came of them."""
-        return ToolCalls(self._projections, self._clock, self._owner)
+        return ToolCalls(self._shared.projections, self._shared.clock, self._owner)
 
     @cached_property
     def steps(self) -> Steps:
         """The steps that were taken."""
-        return Steps(self._projections.backend, self._clock, self._owner)
+        return Steps(self._shared.backend, self._shared.clock, self._owner)
 
     @cached_property
     def events(self) -> Journal:
@@ -85,20 +85,26 @@ class SessionHandle:
     def collection(self, name: str | None = None, *, model: type[T] | None = None) -> Collection[Any]:
         """Return JSON documents that belong to the session, in `sessions/<id>/` or a folder `name` below it."""
         category = self._below(name)
-        backend = self._projections.backend
+        backend = self._shared.backend
         if model is None:
             return Collection(backend, category, owner=self._owner)
         return Collection(backend, category, model, owner=self._owner)
 
     def markdown(self, name: str | None = None) -> Markdown:
         """Return Markdown documents that belong to the session, in `sessions/<id>/` or a folder `name` below it."""
-        return Markdown(self._projections.backend, self._below(name), owner=self._owner)
+        return Markdown(self._shared.backend, self._below(name), owner=self._owner)
 
     def journal(self, name: str) -> Journal:
         """Return a journal, `sessions/<id>/<name>.jsonl`. Raises ValueError for the session's logs of other kinds."""
         if name in _MEANINGFUL:
             raise ValueError(f"{name!r} is no plain journal; use session.{name}")
-        return Journal(self._projections.backend, Ref(self._category, name, LOG), self._clock, owner=self._owner)
+        return Journal(self._shared.backend, Ref(self._category, name, LOG), self._shared.clock, owner=self._owner)
+
+    def records(self, kind: RecordType[T]) -> Records[T]:
+        """Return the session's records of a type that you declared with `parent="sessions"`, in its folder."""
+        if kind.parent != CATEGORY:
+            raise ValueError(f"{kind.category} do not belong to sessions; declare them with parent={CATEGORY!r}")
+        return Records(self._shared, kind, self._owner)
 
     def _below(self, name: str | None) -> str:
         return self._category if name is None else f"{self._category}/{names.check_category(name)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
     from fsstate.collection import Collection
     from fsstate.journal import Journal
     from fsstate.markdown import Markdown
-    from fsstate.projection import Projections
+    from fsstate.migrator import MigrationReport, Progress
+    from fsstate.record_documents import RecordDocuments
+    from fsstate.record_types import RecordType
+    from fsstate.records import Records
+    from fsstate.recovery import InFlight, RecoveryReport
     from fsstate.session import SessionHandle
     from fsstate.sessions import Session, Sessions, SessionSummary
+    from fsstate.shared import Shared
 
 __all__ = ["Store"]
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class Store:
@@ -34,32 +41,55 @@ class Store:
     Raises NewerFormatError for a store that a newer fsstate wrote, StorageError when `path` is no directory.
     """
 
-    def __init__(self, path: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        options: StoreOptions | None = None,
+        *,
+        types: Iterable[RecordType[Any]] = (),
+        recover: bool = False,
+    ) -> None:
+        """Open a store. `types` are record types of your own, for `recover` and `migrate` to know.
+
+        With `recover`, records in flight whose holders are gone are settled first, as `Store.recover` does; what could
+        not be settled is logged.
+        """
         from fsstate.backends.files import FileBackend
 
         options = options or StoreOptions()
-        self._open(FileBackend(path, options), options, os.path.abspath(path))  # noqa: PTH100 - a str, links kept
+        place = os.path.abspath(path)  # noqa: PTH100 - a str, links kept
+        self._open(FileBackend(path, options), options, place, types)
+        if recover:
+            self.recover()
 
     @classmethod
-    def in_memory(cls, options: StoreOptions | None = None) -> Self:
+    def in_memory(cls, options: StoreOptions | None = None, *, types: Iterable[RecordType[Any]] = ()) -> Self:
         """Return a store without files, for tests: the same API, and gone when it is no longer used."""
         from fsstate.backends.memory import MemoryBackend
 
         options = options or StoreOptions()
-        return cls.over(MemoryBackend(options), options, path=":memory:")
+        return cls.over(MemoryBackend(options), options, path=":memory:", types=types)
 
     @classmethod
-    def over(cls, backend: Backend, options: StoreOptions | None = None, *, path: str = "") -> Self:
+    def over(
+        cls,
+        backend: Backend,
+        options: StoreOptions | None = None,
+        *,
+        path: str = "",
+        types: Iterable[RecordType[Any]] = (),
+    ) -> Self:
         """Return a store over a backend of your own, which closing the store closes. `path` is what it is called."""
         store = cls.__new__(cls)
-        store._open(backend, options or StoreOptions(), path)
+        store._open(backend, options or StoreOptions(), path, types)
         return store
 
-    def _open(self, backend: Backend, options: StoreOptions, path: str) -> None:
+    def _open(self, backend: Backend, options: StoreOptions, path: str, types: Iterable[RecordType[Any]]) -> None:
         self.path = path
         self.options = options
         self.backend = backend
-        self._made: tuple[Sessions, Projections] | None = None
+        self._types = {(kind.parent, kind.category): kind for kind in types}
+        self._parts: dict[object, Any] = {}
 
     def __repr__(self) -> str:
         return f"Store({self.path!r})"
@@ -95,14 +125,59 @@ class Store:
     @property
     def sessions(self) -> Sessions:
         """The sessions."""
-        return self._policies()[0]
+        from fsstate.sessions import Sessions
+
+        return self._part("sessions", lambda: Sessions(self._shared.projections, self.options.clock))
 
     def session(self, id: str) -> SessionHandle:  # noqa: A002 - what the attribute is called
         """Return what belongs to one session: messages, events, tool calls and so on. Reads nothing."""
         from fsstate.session import SessionHandle
 
-        sessions, projections = self._policies()
-        return SessionHandle(sessions, projections, self.options.clock, id)
+        return SessionHandle(self.sessions, self._shared, id)
+
+    def records(self, kind: RecordType[T]) -> Records[T]:
+        """Return the records of a type that you declared. `recover` and `migrate` know the type from then on.
+
+        Raises ValueError for a type whose records belong to sessions: `store.session(id).records(kind)` has those.
+        """
+        from fsstate.records import Records
+
+        if kind.parent is not None:
+            raise ValueError(f"{kind.category} belong to {kind.parent}; use store.session(id).records(…)")
+        self._types[None, kind.category] = kind
+        return self._part(kind, lambda: Records(self._shared, kind))
+
+    def in_flight(self, *types: RecordType[Any]) -> list[InFlight]:
+        """Return the records in flight, and whether the stores that hold them are open somewhere. Writes nothing.
+
+        Of these types, or of all: those of fsstate, those that the store was opened with, and those used since.
+        """
+        from fsstate.recovery import look
+
+        return look(self._folders(types), self._shared.ownership)[0]
+
+    def recover(self, *types: RecordType[Any]) -> RecoveryReport:
+        """Settle the records in flight whose holders are gone, by the rule of their type; tell which.
+
+        A record whose holder is open in any process is left alone. Any number of processes may do so at once: each
+        record is judged again under its lock. Of these types, or of all as in `in_flight`.
+        """
+        from fsstate.recovery import recover
+
+        return recover(self._folders(types), self._shared.ownership)
+
+    def migrate(
+        self, *types: RecordType[Any], dry_run: bool = False, progress: Progress | None = None
+    ) -> MigrationReport:
+        """Write all records of older versions in the version that their type declares; tell which.
+
+        Each is durable before its old file goes; a run that was cut off is finished by the next. Raises
+        NewerVersionError, before anything is written, when there is a record of a newer version. Of these types, or of
+        all as in `in_flight`.
+        """
+        from fsstate.migrator import migrate
+
+        return migrate(self._folders(types), dry_run=dry_run, progress=progress)
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""
@@ -122,9 +197,14 @@ class Store:
         return self.backend.location(next(there, refs[0]))
 
     def close(self) -> None:
-        """Give back all resources. Waits a little for pruning in the background; later calls raise StoreClosedError."""
-        if self._made is not None:
-            self._made[0].close()
+        """Give back all resources, and let go of the records in flight that this store holds.
+
+        Waits a little for pruning in the background; later calls raise StoreClosedError.
+        """
+        if "sessions" in self._parts:
+            self.sessions.close()
+        if "shared" in self._parts:
+            self._shared.ownership.close()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -135,15 +215,24 @@ class Store:
     ) -> None:
         self.close()
 
-    def _policies(self) -> tuple[Sessions, Projections]:
-        made = self._made
-        if made is None:
-            from fsstate.projection import Projections
-            from fsstate.sessions import Sessions
+    @property
+    def _shared(self) -> Shared:
+        from fsstate.ownership import Ownership
+        from fsstate.projection import Projections
+        from fsstate.shared import Shared
 
-            projections = Projections(self.backend)
-            # Of two threads that are the first at once, both get the same.
-            made = self._made = self.__dict__.setdefault(
-                "_first", (Sessions(projections, self.options.clock), projections)
-            )
-        return made
+        backend, clock = self.backend, self.options.clock
+        return self._part("shared", lambda: Shared(backend, clock, Projections(backend), Ownership(backend)))
+
+    def _part(self, name: object, make: Callable[[], P]) -> P:
+        """The store's one part of this name. Of two threads that are the first at once, both get the same."""
+        found = self._parts.get(name)
+        return self._parts.setdefault(name, make()) if found is None else found
+
+    def _folders(self, types: Sequence[RecordType[Any]]) -> Iterator[RecordDocuments[Any]]:
+        from fsstate.catalogue import BUILT_IN
+        from fsstate.record_places import Places
+
+        known = {(kind.parent, kind.category): kind for kind in BUILT_IN} | self._types
+        for kind in types or known.values():
+            yield from Places(self._shared, kind).all()

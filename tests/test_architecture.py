@@ -14,9 +14,10 @@ errors
 codec forks layout names times ids merge models frontmatter options \
 backends backends.base backends.files backends.memory
 queries documents collection markdown journal
-index retention migrations search projection lifecycle ledger sweeper
+index retention migrations search projection lifecycle ledger sweeper \
+record_types rules ownership shared record_documents record_places recovery migrator records single
 conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
-tool_calls events steps summaries checkpoints runs jobs sources settings
+tool_calls events steps summaries checkpoints runs jobs sources settings catalogue
 store
 aio
 .

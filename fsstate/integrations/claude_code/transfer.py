@@ -17,13 +17,11 @@ import msgspec
 
 from fsstate import (
     FsStateError,
-    InvalidNameError,
     NotFoundError,
     Session,
     StorageError,
     Store,
     StoreClosedError,
-    quote_name,
 )
 from fsstate.integrations.claude_code.files import Line, Source, digest, find, first_row, identity, lines, lines_after
 from fsstate.integrations.claude_code.mapping import Item, Result, Transcript, row_of_event, row_of_message
@@ -37,6 +35,7 @@ from fsstate.integrations.claude_code.record import (
     stored_rows,
 )
 from fsstate.integrations.claude_code.rows import Object, Row, UnreadableError, dump
+from fsstate.names import name_for
 from fsstate.times import format_time
 
 __all__ = ["ImportReport", "Problem", "export_transcript", "import_transcripts"]
@@ -116,7 +115,7 @@ class _Run:
     def __init__(self, store: Store, sources: list[Source], progress: Progress | None) -> None:
         self.store = store
         self.report = ImportReport()
-        self._ids = {session_id_for(source.name) for source in sources}
+        self._ids = {name_for(source.name) for source in sources}
         self._total = sum(source.size for source in sources)
         self._before = 0
         self._progress = progress
@@ -167,7 +166,7 @@ class _Run:
         """The session for a transcript, made if need be, and what it tells."""
         metadata = {KEY: {"source": source.path, "first": first}}
         for name in (source.name, f"{source.name}~{first[:8]}"):
-            session = self.store.sessions.get_or_create(session_id_for(name), metadata=metadata)
+            session = self.store.sessions.get_or_create(name_for(name), metadata=metadata)
             recorded = Recorded.of(session)
             if recorded is not None and recorded.is_of(source, first):
                 return session.id, recorded
@@ -334,17 +333,8 @@ class _Transfer:
         if not self._transcript.is_side_chain:
             return None
         told = [*self._transcript.session_ids, self._source.starter]
-        ids = [session_id_for(name) for name in told if name]
+        ids = [name_for(name) for name in told if name]
         return next((each for each in ids if each != self._session.id and self._run.may_be(each)), None)
-
-
-def session_id_for(name: str) -> str:
-    """The id of the session for a transcript of this name."""
-    try:
-        return quote_name(name)
-    except InvalidNameError:
-        # Too long to be quoted; 64 hex digits are not.
-        return hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 def _at(time: datetime | str | None, field: str = "at") -> Object:

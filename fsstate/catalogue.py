@@ -1,0 +1,11 @@
+"""The record types that fsstate brings: what recovering and migrating a store looks at, besides a user's own."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fsstate.record_types import RecordType
+
+__all__ = ["BUILT_IN"]
+
+BUILT_IN: Final[tuple[RecordType[Any], ...]] = ()

@@ -1,0 +1,143 @@
+"""What a kind of record is, declared as data: where its files are, how they are seen, and which rules they follow.
+
+A declaration takes a few lines, and everything else follows from it: `fsstate.rules` says what the rules make of a
+change, `fsstate.records` keeps the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+from fsstate import names
+from fsstate.lifecycle import Lifecycle
+from fsstate.migrations import Migration, Versions
+from fsstate.models import Model
+
+__all__ = ["Derive", "RecordType", "Recovery"]
+
+T = TypeVar("T")
+
+Fields: TypeAlias = dict[str, Any]
+# Given a record before (None: a new one) and after a change, and the present time: sets in `after` what follows.
+Derive: TypeAlias = Callable[[Fields | None, Fields, str], None]
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Recovery(NamedTuple):
+    """What becomes of records that were under way when the program that worked on them died.
+
+    - `status`: what they become; the lifecycle must allow it from each that is in flight.
+    - `in_flight`: the statuses of records that somebody works on.
+    - `fields`: what they are given where they have nothing, such as an `error_code`.
+    """
+
+    status: str
+    in_flight: Sequence[str]
+    fields: Mapping[str, Any] = _NOTHING
+
+
+class RecordType(Generic[T]):
+    """A kind of record.
+
+    - `category`: the folder of its files, `<category>/<id>.json`.
+    - `model`: how they are seen: a dataclass, TypedDict, msgspec.Struct or pydantic model. Where it has datetimes
+      `created_at` and `updated_at`, those are set by the store.
+    - `key`: the field that a file is named after (quoted by `quote_name`).
+    - `group_by`: a field with a folder for each of its values, `<category>/<value>/<id>.json`: listing one group, and
+      keeping its newest, looks at no other.
+    - `parent`: the category of the documents that the records belong to: "sessions" puts them into
+      `sessions/<id>/<category>/`, where they go with the session.
+    - `indexed`: the fields that `list` and `count` can be asked for, besides the key, the group and the status.
+    - `order_by`: the usual order of lists, such as "-created_at"; equal ones are ordered by key in the same direction.
+    - `lifecycle`: which `status` may follow which, and the times that are kept of each. A record without a status has
+      the first one.
+    - `keep`: only the newest this many of each group stay, by `order_by`, when one is added; none in flight goes.
+    - `recovery`: what becomes of records in flight whose program died.
+    - `migrations`: the steps from older versions of the documents.
+    - `derive`: computes fields from others at each save.
+
+    Raises ValueError for a declaration that contradicts itself.
+    """
+
+    def __init__(
+        self,
+        category: str,
+        model: type[T],
+        *,
+        key: str = "id",
+        group_by: str | None = None,
+        parent: str | None = None,
+        indexed: Sequence[str] = (),
+        order_by: str = "-created_at",
+        lifecycle: Lifecycle | None = None,
+        keep: int | None = None,
+        recovery: Recovery | None = None,
+        migrations: Sequence[Migration] = (),
+        derive: Derive | None = None,
+    ) -> None:
+        self.category = names.check_category(category)
+        self.model = model
+        self.key = key
+        self.group_by = group_by
+        self.parent = parent
+        self.indexed = tuple(indexed)
+        self.order_by = order_by
+        self.lifecycle = lifecycle
+        self.keep = keep
+        self.recovery = recovery
+        self.versions = Versions(category, migrations)
+        self.derive = derive
+        self._check()
+
+    def __repr__(self) -> str:
+        return f"RecordType({self.category!r}, {self.model.__name__})"
+
+    @cached_property
+    def view(self) -> Model[T]:
+        """The model as documents are read and written by it."""
+        return Model.of(self.model)  # pyright: ignore
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The fields that lists can be asked for."""
+        named = (self.key, self.group_by, "status" if self.lifecycle is not None else None)
+        return tuple(dict.fromkeys(name for name in (*named, *self.indexed) if name is not None))
+
+    @property
+    def in_flight(self) -> Sequence[str]:
+        """The statuses of records that somebody works on."""
+        return () if self.recovery is None else self.recovery.in_flight
+
+    def status_of(self, document: Mapping[str, Any]) -> str | None:
+        """The status of a record; None for a type without a lifecycle."""
+        if self.lifecycle is None:
+            return None
+        status = document.get("status")
+        return self.lifecycle.initial if status is None else status
+
+    def check_filters(self, where: Mapping[str, object]) -> None:
+        """Raise ValueError for a field that lists cannot be asked for."""
+        unknown = next((name for name in where if name not in self.filters), None)
+        if unknown is not None:
+            known = ", ".join(self.filters)
+            raise ValueError(f"{self.category} are listed by {known}, not by {unknown!r}; declare it as indexed")
+
+    def _check(self) -> None:
+        if self.group_by is not None and self.parent is not None:
+            raise ValueError(f"{self.category}: what belongs to a parent is grouped by it; leave out group_by")
+        if self.keep is not None and self.keep < 1:
+            raise ValueError(f"{self.category}: keep must be 1 or more, got {self.keep!r}; None means all")
+        if self.recovery is not None:
+            self._check_recovery(self.recovery)
+
+    def _check_recovery(self, recovery: Recovery) -> None:
+        if self.lifecycle is None:
+            raise ValueError(f"{self.category}: a recovery needs a lifecycle")
+        wanted = recovery.status
+        for status in recovery.in_flight:
+            if status != wanted and wanted not in self.lifecycle.steps.get(status, ()):
+                raise ValueError(f"{self.category}: the lifecycle allows no step from {status!r} to {wanted!r}")

@@ -1,0 +1,331 @@
+"""Records of one type: a file each, seen through a model, changed by rules.
+
+- A write is durable when it returns, is decided on what the file holds under the record's lock, and follows the rules
+  of the type: steps, times, holders. What the model does not know survives.
+- A grouped type has a folder for each group; lists of one group, and the limit on its size, look at no other. An id is
+  taken once in its group; where several groups have one, say which by `within`.
+- A record in flight is held by the open store that put it there, until it leaves that status or the store is closed.
+  `recover` settles those whose holder is gone, and only those, however many programs do so at once.
+- One record that cannot be read hides no other: lists log and skip it, `problems` names it.
+
+All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from fsstate import ids
+from fsstate.backends.base import Blob, Change, Ref
+from fsstate.documents import PROBLEMS, Editing, Item, Problem
+from fsstate.errors import LockTimeoutError, NotFoundError
+from fsstate.migrator import MigrationReport, Progress, migrate
+from fsstate.queries import MISSING, Missing, fits, ordered, page, sort_key
+from fsstate.record_documents import RecordDocuments
+from fsstate.record_places import Places
+from fsstate.record_types import RecordType
+from fsstate.recovery import InFlight, RecoveryReport, look, recover
+from fsstate.retention import Age, Newest, PrunePolicy, PruneReport
+from fsstate.shared import Shared
+from fsstate.sweeper import Seen, Sweeper
+
+__all__ = ["Records"]
+
+T = TypeVar("T")
+
+# Records has a method called `list`.
+Listing: TypeAlias = list[T]
+Names: TypeAlias = list[str]
+Flights: TypeAlias = list[InFlight]
+Problems: TypeAlias = list[Problem]
+
+_log = logging.getLogger("fsstate")
+
+
+class Records(Generic[T]):
+    """The records of one type: all, or those that belong to `owner`."""
+
+    def __init__(self, shared: Shared, kind: RecordType[T], owner: Ref | None = None) -> None:
+        self.kind = kind
+        self._shared = shared
+        self._owner = owner
+        self._places = Places(shared, kind, owner)
+        self._newest = None if kind.keep is None else Newest(kind.keep)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.kind.category!r})"
+
+    # One record
+
+    def create(self, id: str | None = None, /, **fields: Any) -> T:  # noqa: A002 - what the attribute is called
+        """Create a record and return it as it was stored. Without an `id` it gets a new UUIDv7.
+
+        Raises AlreadyExistsError for an id that is taken, TypeError for a field that the model does not have,
+        ValidationError for a value that does not fit, NotFoundError when the document that it belongs to is gone.
+        """
+        return self.add(self.kind.model(**{self.kind.key: ids.new_id() if id is None else id}, **fields))
+
+    def add(self, value: T) -> T:
+        """Create a record from a whole value, which must have its key. As `create`."""
+        documents, name = self._home_of(value)
+        ref, change = documents.create_change(name, value)
+        return documents.value_of(self._write_new(documents, ref, change), name)
+
+    def put(self, value: T) -> T:
+        """Save a record, whether it exists or not, and return it as it was stored.
+
+        Raises InvalidTransitionError when the lifecycle allows no step from the status that it has.
+        """
+        documents, name = self._home_of(value)
+        ref, change = documents.put_change(name, value)
+        if self._newest is not None and not documents.contains(name):
+            return documents.value_of(self._write_new(documents, ref, change), name)
+        return documents.value_of(self._write(documents, ref, change), name)
+
+    def get(self, id: str, *, within: str | Missing | None = MISSING) -> T | None:  # noqa: A002
+        """Return a record, or None. Raises CorruptRecordError or ValidationError for a file that cannot be read."""
+        documents = self._places.holding(id, within)
+        return None if documents is None else documents.get(documents.name_of(id))
+
+    def require(self, id: str, *, within: str | Missing | None = MISSING) -> T:  # noqa: A002
+        """Return a record. Raises NotFoundError when there is none."""
+        documents = self._holding(id, within)
+        return documents.require(documents.name_of(id))
+
+    def __getitem__(self, id: str) -> T:  # noqa: A002
+        return self.require(id)
+
+    def contains(self, id: str, *, within: str | Missing | None = MISSING) -> bool:  # noqa: A002
+        """Return whether there is such a record, readable or not."""
+        documents = self._places.holding(id, within)
+        return documents is not None and documents.contains(documents.name_of(id))
+
+    def __contains__(self, id: str) -> bool:  # noqa: A002
+        return self.contains(id)
+
+    def change(self, id: str, /, *, within: str | Missing | None = MISSING, **fields: Any) -> T:  # noqa: A002
+        """Lay fields over a record and return it as it is then. A `status` among them is a step.
+
+        Raises NotFoundError, and InvalidTransitionError for a step that the lifecycle forbids: to stay where it is
+        is no step either, so nothing is finished twice.
+        """
+        return self._update(self._holding(id, within), id, lambda value: self._stepped(value, id, fields))
+
+    def update(
+        self,
+        id: str,  # noqa: A002
+        fn: Callable[[T], T | None],
+        *,
+        within: str | Missing | None = MISSING,
+        timeout: float | None = None,
+    ) -> T:
+        """Read, change and save a record under its lock; return it as saved. As `Collection.update`."""
+        return self._update(self._holding(id, within), id, fn, timeout)
+
+    @contextmanager
+    def edit(
+        self,
+        id: str,  # noqa: A002
+        *,
+        within: str | Missing | None = MISSING,
+        timeout: float | None = None,
+    ) -> Generator[T]:
+        """Give a record to a `with` block that changes it in place, under its lock, and save it at the end."""
+        documents = self._holding(id, within)
+        with documents.edit(documents.name_of(id), timeout=timeout) as value:
+            yield value
+
+    def delete(self, id: str, *, within: str | Missing | None = MISSING) -> bool:  # noqa: A002
+        """Delete a record; return whether there was one."""
+        documents = self._places.holding(id, within)
+        return documents is not None and documents.delete(documents.name_of(id))
+
+    def path_of(self, id: str, *, within: str | Missing | None = MISSING) -> str:  # noqa: A002
+        """Return where a person finds a record, or where it would be."""
+        documents = self._places.holding(id, within) or self._places.of(None)
+        return documents.path_of(documents.name_of(id))
+
+    # Many records
+
+    def list(
+        self, *, order_by: str | None = None, limit: int | None = None, offset: int = 0, **where: Any
+    ) -> Listing[T]:
+        """Return the records that have what `where` says, in the type's usual order or another.
+
+        `where` maps declared fields to the values that they must equal. `order_by` is any field, with a leading "-" to
+        descend; equal ones are ordered by key in the same direction. A `limit` of None means all. Raises ValueError
+        for a field that is not declared, and for a negative number.
+        """
+        order = self.kind.order_by if order_by is None else order_by
+        direction = "-" if order.startswith("-") else ""
+        found = ordered(self._fitting(where), (order, f"{direction}{self.kind.key}"), self._field_of)
+        return [item.value for item in page(found, limit, offset)]
+
+    def first(self, *, order_by: str | None = None, **where: Any) -> T | None:
+        """Return the first record that `list` would, or None."""
+        found = self.list(order_by=order_by, limit=1, **where)
+        return found[0] if found else None
+
+    def count(self, **where: Any) -> int:
+        """Return the number of records, or of those that have what `where` says, as in `list`."""
+        if not where:
+            return sum(documents.count() for documents in self._places.all())
+        return sum(1 for _ in self._fitting(where))
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def ids(self) -> Names:
+        """Return the ids of all records, sorted."""
+        return sorted(documents.key_of(name) for documents, name in self._everything())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids())
+
+    def problems(self) -> Problems:
+        """Return what is wrong with the records that cannot be read. Reads them all."""
+        return [problem for documents in self._places.all() for problem in documents.problems()]
+
+    def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
+        """Delete the records that a policy wants to go; tell which went and why. Age is the time of the usual order.
+
+        A record that was touched since the sweep looked at it stays, as does one that is locked, in flight, or cannot
+        be read. With `dry_run` nothing is deleted. The report names records as `<folder>/<name>.json`.
+        """
+        found = {str(documents.ref_of(name)): (documents, name) for documents, name in self._everything()}
+        sweeper = Sweeper(
+            self._shared.backend, self._shared.clock, lambda: [*found], lambda place: self._look(*found[place])
+        )
+        return sweeper.prune(policy, dry_run=dry_run)
+
+    def in_flight(self) -> Flights:
+        """Return the records that somebody works on, or did, and whether they live. Writes nothing."""
+        return look(self._places.all(), self._shared.ownership)[0]
+
+    def recover(self) -> RecoveryReport:
+        """Settle the records in flight whose holders are gone, by the type's rule; tell which."""
+        return recover(self._places.all(), self._shared.ownership)
+
+    def migrate(self, *, dry_run: bool = False, progress: Progress | None = None) -> MigrationReport:
+        """Write all records of older versions in the present one; tell which.
+
+        Raises NewerVersionError, before anything is written, when there is a record of a newer version.
+        """
+        return migrate(self._places.all(), dry_run=dry_run, progress=progress)
+
+    # The same in steps, for those who bring their own way of waiting
+
+    def open_edit(
+        self,
+        id: str,  # noqa: A002
+        *,
+        within: str | Missing | None = MISSING,
+        timeout: float | None = None,
+    ) -> Editing[T]:
+        """Take the record's lock and read it: `edit` in steps. See `Collection.open_edit`."""
+        documents = self._holding(id, within)
+        return documents.open_edit(documents.name_of(id), timeout=timeout)
+
+    def ref_of(self, id: str, *, within: str | Missing | None = MISSING) -> Ref:  # noqa: A002
+        """Return the record whose lock `edit` and `update` hold."""
+        documents = self._holding(id, within)
+        return documents.ref_of(documents.name_of(id))
+
+    # Inside
+
+    def _home_of(self, value: T) -> tuple[RecordDocuments[T], str]:
+        documents = self._places.home_of(value)
+        key = documents.field(value, self.kind.key)
+        if not isinstance(key, str) or not key:
+            raise ValueError(f"a record of {self.kind.category!r} needs a text as its {self.kind.key}, got {key!r}")
+        return documents, documents.name_of(key)
+
+    def _holding(self, id: str, within: str | Missing | None) -> RecordDocuments[T]:  # noqa: A002
+        documents = self._places.holding(id, within)
+        if documents is None:
+            raise NotFoundError(f"{self.kind.category}/{id}", f"there is no record {id!r} in {self.kind.category}")
+        return documents
+
+    def _stepped(self, value: T, id: str, fields: Mapping[str, Any]) -> T:  # noqa: A002
+        lifecycle = self.kind.lifecycle
+        if lifecycle is not None and "status" in fields:
+            documents = self._places.of(None)
+            status = documents.field(value, "status") or lifecycle.initial
+            lifecycle.check_step(f"{self.kind.category}/{id}", status, fields["status"])
+        return self.kind.view.replaced(value, fields)
+
+    def _update(
+        self,
+        documents: RecordDocuments[T],
+        id: str,  # noqa: A002
+        fn: Callable[[T], T | None],
+        timeout: float | None = None,
+    ) -> T:
+        return documents.update(documents.name_of(id), fn, timeout=timeout)
+
+    def _write(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> Blob:
+        blob = self._shared.backend.change(ref, change, owner=documents.owner)
+        assert blob is not None
+        return blob
+
+    def _write_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> Blob:
+        """Add a record, and remove in the same breath what its group then has too many."""
+        surplus = self._surplus(documents)
+        if not surplus or documents.owner is not None:
+            blob = self._write(documents, ref, change)
+            documents.change_each(surplus)
+            return blob
+        outcome, *_ = self._shared.backend.change_many([(ref, change), *surplus], timeout=0)
+        if isinstance(outcome, LockTimeoutError):
+            return self._write(documents, ref, change)
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert outcome is not None
+        return outcome
+
+    def _surplus(self, documents: RecordDocuments[T]) -> Listing[tuple[Ref, Change]]:
+        if self._newest is None:
+            return []
+        names = self._newest.surplus(documents.category, documents.names(), lambda name: self._age(documents, name))
+        return [(documents.ref_of(name), documents.removal(name)) for name in names]
+
+    def _age(self, documents: RecordDocuments[T], name: str) -> Age | None:
+        try:
+            blob = documents.blob_of(name)
+            if blob is None or documents.is_in_flight(documents.fields_of(blob, name)):
+                return None
+            return sort_key(self._time_of(documents, documents.value_of(blob, name))), name
+        except PROBLEMS:
+            return None
+
+    def _time_of(self, documents: RecordDocuments[T], value: T) -> Any:
+        return documents.field(value, self.kind.order_by.removeprefix("-"))
+
+    def _fitting(self, where: Mapping[str, Any]) -> Iterator[Item[T]]:
+        self.kind.check_filters(where)
+        for documents in self._asked(where):
+            for item in documents.items():
+                if fits(item.value, where, documents.field):
+                    yield item
+
+    def _asked(self, where: Mapping[str, Any]) -> Iterable[RecordDocuments[T]]:
+        group = self.kind.group_by
+        return [self._places.of(where[group])] if group is not None and group in where else self._places.all()
+
+    def _field_of(self, item: Item[T], name: str) -> Any:
+        return self._places.of(None).field(item.value, name)
+
+    def _everything(self) -> Iterator[tuple[RecordDocuments[T], str]]:
+        return ((documents, name) for documents in self._places.all() for name in documents.names())
+
+    def _look(self, documents: RecordDocuments[T], name: str) -> Seen | None:
+        blob = documents.blob_of(name)
+        if blob is None:
+            return None
+        is_free = not documents.is_in_flight(documents.fields_of(blob, name))
+        active = self._time_of(documents, documents.value_of(blob, name))
+        return Seen(documents.ref_of(name), active if isinstance(active, datetime) and is_free else None, blob.revision)

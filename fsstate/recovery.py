@@ -1,0 +1,136 @@
+"""Records in flight: which there are, whether their holders live, and what becomes of those whose holder is gone.
+
+Looking writes nothing. Settling decides under each record's lock, on what the file holds then: any number of programs
+may do it at once, and a record that somebody took up meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from fsstate.backends.base import Change, Ref
+from fsstate.documents import PROBLEMS
+from fsstate.errors import FsStateError
+from fsstate.ownership import Ownership
+from fsstate.record_documents import Fields, RecordDocuments
+from fsstate.rules import HOLDER
+
+__all__ = ["InFlight", "RecoveryReport", "Settled", "look", "recover"]
+
+
+class InFlight(NamedTuple):
+    """A record in flight, and whether the store that holds it is open somewhere (`held_by` is None: nobody does)."""
+
+    category: str
+    id: str
+    status: str
+    held_by: str | None
+    is_alive: bool
+    path: str
+
+
+class Settled(NamedTuple):
+    """A record that was in flight at status `was`, and has another since its holder is gone."""
+
+    category: str
+    id: str
+    was: str
+    status: str
+    path: str
+
+
+class RecoveryReport(NamedTuple):
+    """What was settled, what lives and was left alone, and what could not be looked at or settled."""
+
+    settled: list[Settled]
+    alive: list[InFlight]
+    problems: list[FsStateError]
+
+
+def look(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> tuple[list[InFlight], list[FsStateError]]:
+    """The records in flight, and what cannot be read."""
+    flights: list[InFlight] = []
+    problems: list[FsStateError] = []
+    for documents in folders:
+        found = _candidates(documents, problems)
+        flights += [_flight(documents, name, fields, ownership) for name, fields in found]
+    return flights, problems
+
+
+def recover(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> RecoveryReport:
+    """Settle the records in flight whose holders are gone."""
+    report = RecoveryReport([], [], [])
+    for documents in folders:
+        orphans: dict[str, InFlight] = {}
+        for name, fields in _candidates(documents, report.problems):
+            flight = _flight(documents, name, fields, ownership)
+            if flight.is_alive:
+                report.alive.append(flight)
+            else:
+                orphans[name] = flight
+        if orphans:
+            _settle(documents, orphans, ownership, report)
+    return report
+
+
+def _candidates(documents: RecordDocuments[Any], problems: list[FsStateError]) -> Iterator[tuple[str, Fields]]:
+    if not documents.kind.in_flight:
+        return
+    for name in documents.names():
+        try:
+            blob = documents.blob_of(name)
+            if blob is None or not documents.may_be_in_flight(blob):
+                continue
+            fields = documents.fields_of(blob, name)
+        except PROBLEMS as error:
+            problems.append(error)
+        else:
+            if documents.is_in_flight(fields):
+                yield name, fields
+
+
+def _flight(documents: RecordDocuments[Any], name: str, fields: Fields, ownership: Ownership) -> InFlight:
+    holder = fields.get(HOLDER)
+    status = documents.kind.status_of(fields) or ""
+    key = str(fields.get(documents.kind.key, name))
+    is_alive = ownership.is_alive(holder)
+    told = holder if isinstance(holder, str) else None
+    return InFlight(documents.category, key, status, told, is_alive, documents.path_of(name))
+
+
+class _Settling:
+    """The change that settles one record, and what it did."""
+
+    def __init__(self, documents: RecordDocuments[Any], flight: InFlight, ownership: Ownership) -> None:
+        self.flight = flight
+        self.done: Settled | None = None
+        self._documents = documents
+        self._ownership = ownership
+
+    def change(self, name: str) -> tuple[Ref, Change]:
+        return self._documents.ref_of(name), self._documents.recovery(name, self._is_orphan)
+
+    def _is_orphan(self, fields: Fields) -> bool:
+        self.done = None
+        if not self._documents.is_in_flight(fields) or self._ownership.is_alive(fields.get(HOLDER)):
+            return False
+        recovery = self._documents.kind.recovery
+        assert recovery is not None
+        was = self._documents.kind.status_of(fields) or ""
+        self.done = Settled(self.flight.category, self.flight.id, was, recovery.status, self.flight.path)
+        return True
+
+
+def _settle(
+    documents: RecordDocuments[Any], orphans: dict[str, InFlight], ownership: Ownership, report: RecoveryReport
+) -> None:
+    settlings = [_Settling(documents, flight, ownership) for flight in orphans.values()]
+    changes = [settling.change(name) for name, settling in zip(orphans, settlings, strict=True)]
+    for settling, outcome in zip(settlings, documents.change_each(changes), strict=True):
+        if isinstance(outcome, FsStateError):
+            report.problems.append(outcome)
+        elif isinstance(outcome, Exception):
+            raise outcome
+        elif settling.done is not None:
+            report.settled.append(settling.done)
