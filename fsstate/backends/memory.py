@@ -11,7 +11,7 @@ import errno
 import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 from typing import Generic, TypeVar
@@ -72,13 +72,15 @@ class _Shelves(Generic[V]):
 class _Log:
     """A log's entries. They are only ever added to, so that a reader of the first n needs no lock."""
 
-    __slots__ = ("last_seq", "lines", "stamp")
+    __slots__ = ("born", "last_seq", "lines", "size")
 
-    def __init__(self, lines: list[LogLine], last_seq: int, stamp: int) -> None:
+    def __init__(self, lines: list[LogLine], last_seq: int, born: int) -> None:
         self.lines = lines
         # Kept apart from the lines: a trim of everything must not make the seqs begin anew.
         self.last_seq = last_seq
-        self.stamp = stamp
+        # No two logs have the same, and a log's bytes are never less than they were: together they are its stamp.
+        self.born = born
+        self.size = _size_of(lines)
 
 
 class _Lock:
@@ -212,7 +214,7 @@ class MemoryBackend:
         """A value that changes whenever the log does; None when it does not exist."""
         self._check_open()
         log = self._logs.get(ref)
-        return None if log is None else (log.stamp,)
+        return None if log is None else (log.born, log.size)
 
     def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
         """Remove the entries with a seq lower than `before`. Returns how many went."""
@@ -373,14 +375,14 @@ class MemoryBackend:
             with self._state:
                 # A category is discarded without its records' locks.
                 if self._logs.get(ref) is log:
-                    return self._extend(ref, log or _Log([], 0, 0), objects)
+                    return self._extend(ref, log or _Log([], 0, next(self._stamps)), objects)
 
     def _extend(self, ref: Ref, log: _Log, objects: Sequence[bytes]) -> range:
         seqs = range(log.last_seq + 1, log.last_seq + 1 + len(objects))
         added = [LogLine(seq, _with_seq(seq, data)) for seq, data in zip(seqs, objects, strict=True)]
         if added:
             log.lines.extend(added)
-            log.last_seq, log.stamp = added[-1].seq, next(self._stamps)
+            log.last_seq, log.size = added[-1].seq, log.size + _size_of(added)
             self._logs.put(ref, log)
         return seqs
 
@@ -402,6 +404,11 @@ class MemoryBackend:
     def _discard(self, category: str) -> bool:
         documents, logs = self._documents.discard(category), self._logs.discard(category)
         return documents or logs
+
+
+def _size_of(lines: Iterable[LogLine]) -> int:
+    """The bytes that the lines would take in a file."""
+    return sum(len(line.data) + 1 for line in lines)
 
 
 def _seq_of(line: LogLine) -> int:
