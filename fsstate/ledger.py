@@ -42,9 +42,9 @@ class Ledger:
             return []
 
         def decide(known: dict[str, Row]) -> list[Row]:
-            taken = set(known)
+            taken: set[str] = set()
             for record in new:
-                if record["id"] in taken:
+                if record["id"] in known or record["id"] in taken:
                     raise AlreadyExistsError(self._place(record["id"]))
                 taken.add(record["id"])
             return new
