@@ -48,7 +48,7 @@ class Collection(Documents[T, T], Generic[T]):
         self._model: Model[T] = self._view(model)
 
     def _view(self, model: type[T] | None) -> Model[T]:
-        return Model.of(model)  # pyright: ignore
+        return Model.of(model)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
     def _seen(self, document: Any, ref: Ref) -> Any:
         """The document as the model sees it. A new object, or the same if nothing is to be told apart."""

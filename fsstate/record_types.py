@@ -99,7 +99,7 @@ class RecordType(Generic[T]):
     @cached_property
     def view(self) -> Model[T]:
         """The model as documents are read and written by it."""
-        return Model.of(self.model)  # pyright: ignore
+        return Model.of(self.model)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
     @property
     def filters(self) -> tuple[str, ...]:

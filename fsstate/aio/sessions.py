@@ -13,8 +13,10 @@ from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.messages import AsyncMessages
 from fsstate.aio.offload import Mirror, Offload, offloaded
+from fsstate.aio.records import AsyncRecords
 from fsstate.backends.base import Backend
 from fsstate.documents import Editing
+from fsstate.record_types import RecordType
 from fsstate.retention import PrunePolicy
 from fsstate.session import SessionHandle
 from fsstate.session_scope import SessionScope
@@ -214,6 +216,10 @@ class AsyncSessionHandle(Mirror[SessionHandle]):
     def markdown(self, name: str | None = None) -> AsyncMarkdown:
         """Return Markdown documents that belong to the session."""
         return AsyncMarkdown(self.sync.markdown(name), self._backend, self.offload, self._timeout)
+
+    def records(self, kind: RecordType[T]) -> AsyncRecords[T]:
+        """Return the session's records of a type that you declared with `parent="sessions"`."""
+        return AsyncRecords(self.sync.records(kind), self.offload, self._timeout)
 
     def journal(self, name: str) -> AsyncJournal:
         """Return a journal that belongs to the session."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from fsstate.aio.documents import AsyncCollection, AsyncMarkdown
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.offload import Offload
+from fsstate.aio.records import AsyncRecords
 from fsstate.aio.sessions import AsyncSessionHandle, AsyncSessions
 from fsstate.options import StoreOptions
 from fsstate.store import Store
 
 if TYPE_CHECKING:
+    from fsstate.migrator import MigrationReport, Progress
+    from fsstate.record_types import RecordType
+    from fsstate.recovery import InFlight, RecoveryReport
     from fsstate.sessions import Session, SessionSummary
 
 __all__ = ["AsyncStore"]
@@ -30,13 +35,22 @@ class AsyncStore:
     held or a write half done: a write that began is finished before the cancellation goes on.
     """
 
-    def __init__(self, path: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
-        self._mirror(Store(path, options))
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        options: StoreOptions | None = None,
+        *,
+        types: Iterable[RecordType[Any]] = (),
+        recover: bool = False,
+    ) -> None:
+        """Open a store. With `recover`, entering its `async with` block settles what was in flight first."""
+        self._mirror(Store(path, options, types=types))
+        self._recovers = recover
 
     @classmethod
-    def in_memory(cls, options: StoreOptions | None = None) -> Self:
+    def in_memory(cls, options: StoreOptions | None = None, *, types: Iterable[RecordType[Any]] = ()) -> Self:
         """Return a store without files, for tests: the same API, and gone when it is no longer used."""
-        return cls.of(Store.in_memory(options))
+        return cls.of(Store.in_memory(options, types=types))
 
     @classmethod
     def of(cls, sync: Store) -> Self:
@@ -49,6 +63,7 @@ class AsyncStore:
         self.sync = sync
         self.offload = Offload()
         self._timeout = sync.options.lock_timeout
+        self._recovers = False
 
     def __repr__(self) -> str:
         return f"Async{self.sync!r}"
@@ -91,6 +106,24 @@ class AsyncStore:
         """Return what belongs to one session: messages, events, tool calls and so on. Reads nothing."""
         return AsyncSessionHandle(self.sync.session(id), self.sync.backend, self.offload, self._timeout)
 
+    def records(self, kind: RecordType[T]) -> AsyncRecords[T]:
+        """Return the records of a type that you declared. `recover` and `migrate` know the type from then on."""
+        return AsyncRecords(self.sync.records(kind), self.offload, self._timeout)
+
+    async def in_flight(self, *types: RecordType[Any]) -> list[InFlight]:
+        """Return the records in flight, and whether the stores that hold them are open somewhere. Writes nothing."""
+        return await self.offload.run(self.sync.in_flight, *types)
+
+    async def recover(self, *types: RecordType[Any]) -> RecoveryReport:
+        """Settle the records in flight whose holders are gone, by the rule of their type; tell which."""
+        return await self.offload.run(self.sync.recover, *types)
+
+    async def migrate(
+        self, *types: RecordType[Any], dry_run: bool = False, progress: Progress | None = None
+    ) -> MigrationReport:
+        """Write all records of older versions in the version that their type declares; tell which."""
+        return await self.offload.run(self.sync.migrate, *types, dry_run=dry_run, progress=progress)
+
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""
         return await self.offload.run(self.sync.categories, below)
@@ -104,6 +137,8 @@ class AsyncStore:
         await self.offload.finish(self.sync.close)
 
     async def __aenter__(self) -> Self:
+        if self._recovers:
+            await self.recover()
         return self
 
     async def __aexit__(

@@ -22,12 +22,15 @@ PAIRS: list[tuple[type, type]] = [
     (SessionHandle, aio.AsyncSessionHandle),
     (fsstate.Messages, aio.AsyncMessages),
     (fsstate.Stream, aio.AsyncStream),
+    (fsstate.Records, aio.AsyncRecords),
+    (fsstate.Single, aio.AsyncSingle),
+    (fsstate.ItemSet, aio.AsyncItemSet),
     (fsstate.ToolCalls, aio.AsyncToolCalls),
     (fsstate.Steps, aio.AsyncSteps),
 ]
 # Steps that the async API is made of, and what stays with the sync side, `AsyncStore.sync`.
 INSIDE = {
-    *("ref_of", "put_change", "create_change", "update_change", "open_edit", "saved", "prepare"),
+    *("ref_of", "put_change", "create_change", "update_change", "open_edit", "change_each", "saved", "prepare"),
     *(
         "encode",
         "compose",
@@ -44,7 +47,7 @@ INSIDE = {
     ),
 }
 # Plain attributes there, properties here.
-ATTRIBUTES = {"id", "message", "options", "path"}
+ATTRIBUTES = {"kind", "id", "message", "options", "path"}
 # Async code waits for them in another way than by await.
 NOT_AWAITED = {
     "edit",
@@ -58,6 +61,7 @@ NOT_AWAITED = {
     "journal",
     "session",
     "owned_by",
+    "records",
 }
 
 
