@@ -21,7 +21,8 @@ tool_calls events steps summaries checkpoints runs jobs sources settings catalog
 store
 aio
 .
-cli __main__ integrations integrations.claude_code
+cli __main__ integrations integrations.claude_code integrations.codewhale integrations.landing integrations.oxios \
+integrations.sqlite
 """
 OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations"}
 

@@ -1,0 +1,466 @@
+"""What other programs kept, put into a store: each thing once, and nothing changed that is there.
+
+The integrations turn what they find into the items below; a `Landing` writes them and keeps count.
+
+- Importing again writes what is missing, and compares the rest: what is there as it was found is unchanged; what
+  differs is a problem, and is left as it is. What the store's users added since does not count as a difference.
+- It may be killed at any time. A log is written by one append, a document by one rename; a session's document says
+  that it is incomplete until all that belongs to it is there.
+- What cannot be imported is a problem with its place. In the end every thing that was found is accounted for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
+
+import msgspec
+
+from fsstate import (
+    AlreadyExistsError,
+    FsStateError,
+    InvalidValueError,
+    NotFoundError,
+    SessionHandle,
+    StorageError,
+    Store,
+    StoreClosedError,
+    UnsafePathError,
+    codec,
+)
+from fsstate.collection import Collection
+from fsstate.journal import Log
+from fsstate.markdown import Markdown
+from fsstate.merge import same
+from fsstate.names import name_for
+
+__all__ = [
+    "KEY",
+    "KINDS",
+    "DocumentItem",
+    "Entry",
+    "ImportReport",
+    "Landing",
+    "Object",
+    "Problem",
+    "Progress",
+    "SessionItem",
+    "Tally",
+    "TextItem",
+    "check_apart",
+    "is_list",
+    "is_object",
+]
+
+Object: TypeAlias = dict[str, Any]
+Progress: TypeAlias = Callable[[int, int], None]
+
+KINDS: Final = (
+    "sessions",
+    "messages",
+    "events",
+    "tool_calls",
+    "steps",
+    "checkpoints",
+    "goals",
+    "tools",
+    "jobs",
+    "runs",
+    "audits",
+    "sources",
+    "settings",
+    "workflows",
+    "documents",
+)
+# On disk, in the metadata of sessions: do not rename.
+KEY: Final = "imported"
+_INCOMPLETE: Final = "is_incomplete"
+
+# Of logs whose entries have an id: a line without one says something about another, and was not imported.
+_NAMED: Final = ("messages", "tool_calls")
+# The document's own time of change goes on when a person changes it.
+_FREE: Final = ("updated_at", "metadata")
+_ATTEMPTS: Final = 5
+
+
+class Problem(NamedTuple):
+    """What was not imported, or not as it was found. `place` says where in the file or database it stands."""
+
+    path: str
+    place: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}, {self.place}: {self.reason}" if self.place else f"{self.path}: {self.reason}"
+
+
+class Tally(msgspec.Struct):
+    """How many things of one kind were found, and what became of them."""
+
+    found: int = 0
+    imported: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    @property
+    def accounted(self) -> int:
+        """Those of which is known what became of them."""
+        return self.imported + self.unchanged + self.failed
+
+
+class ImportReport(msgspec.Struct, kw_only=True):
+    """What an import did.
+
+    `tallies` has a `Tally` for each kind of thing, `ids` are the sessions in the order of the import. Where there are
+    `problems`, not all is in the store as it was found; each failed thing is among them, by itself or with others of
+    its place. `passed_over` are files that hold nothing to import.
+    """
+
+    tallies: dict[str, Tally] = {}
+    ids: list[str] = []
+    problems: list[Problem] = []
+    passed_over: list[Problem] = []
+
+    def __post_init__(self) -> None:
+        self.tallies = {kind: Tally() for kind in KINDS} | self.tallies
+
+    def __getitem__(self, kind: str) -> Tally:
+        return self.tallies[kind]
+
+    @property
+    def total(self) -> Tally:
+        """The sum of all kinds."""
+        each = self.tallies.values()
+        return Tally(*(sum(getattr(tally, name) for tally in each) for name in Tally.__struct_fields__))
+
+
+class Entry(NamedTuple):
+    """A line for a log, and where it was found."""
+
+    place: str
+    row: Object
+
+
+class DocumentItem(NamedTuple):
+    """A JSON document to be. `session` is the id of the session that it belongs to, `category` then a folder there.
+
+    `parts` is how many things of its kind it holds.
+    """
+
+    kind: str
+    category: str
+    name: str
+    value: Any
+    place: str
+    session: str | None = None
+    parts: int = 1
+
+
+class TextItem(NamedTuple):
+    """A Markdown document to be."""
+
+    category: str
+    name: str
+    text: str
+    place: str
+    session: str | None = None
+
+
+class SessionItem(msgspec.Struct, kw_only=True):
+    """A session to be.
+
+    `id` is what it was called where it comes from, `fields` what its document holds besides `metadata`. `logs` are
+    messages, events, tool_calls and steps. With `head` the conversation goes on elsewhere than from its last message;
+    None in it: from none.
+    """
+
+    system: str
+    id: str
+    place: str
+    fields: Object
+    metadata: Object = {}
+    logs: dict[str, list[Entry]] = {}
+    head: tuple[str | None] | None = None
+    documents: list[DocumentItem] = []
+
+
+class Landing:
+    """One import on its way into a store."""
+
+    def __init__(self, store: Store, path: str | os.PathLike[str], progress: Progress | None = None) -> None:
+        self.path = os.fspath(path)
+        self.report = ImportReport()
+        self._store = store
+        self._sessions: Collection[Any] = store.collection("sessions")
+        self._progress = progress
+
+    # Counting
+
+    def expect(self, kind: str, number: int = 1) -> None:
+        """Say that so many things of a kind were found."""
+        self.report[kind].found += number
+
+    def fail(self, kind: str, place: str | None, reason: str, number: int = 1) -> None:
+        """Say that things could not be imported."""
+        self.report[kind].failed += number
+        if number:
+            self.note(place, reason)
+
+    def note(self, place: str | None, reason: str) -> None:
+        """Say that something was not imported as it was found."""
+        self.report.problems.append(Problem(self.path, place, reason))
+
+    def pass_over(self, place: str, reason: str) -> None:
+        """Say that a file holds nothing to import."""
+        self.report.passed_over.append(Problem(self.path, place, reason))
+
+    def show(self, done: int, total: int) -> None:
+        """Tell how far the import is."""
+        if self._progress is not None:
+            self._progress(min(done, total), total)
+
+    def settle(self) -> ImportReport:
+        """Compare what was found with what became of it, and return the report."""
+        for kind, tally in self.report.tallies.items():
+            if tally.found != tally.accounted:
+                name = kind.replace("_", " ")
+                self.note(
+                    None, f"{tally.found} {name} were found, and {tally.accounted} are accounted for; import again"
+                )
+        return self.report
+
+    # Writing
+
+    def document(self, item: DocumentItem) -> None:
+        """Create a document, or see that it is there."""
+        with self._guarded(item.kind, item.place, item.parts):
+            collection = self._collection(item)
+            try:
+                collection.create(item.name, item.value)
+            except AlreadyExistsError:
+                differing = _differences(collection.get(item.name), item.value)
+                self._compared(item, differing, collection.path_of(item.name))
+            else:
+                self.report[item.kind].imported += item.parts
+
+    def text(self, item: TextItem) -> None:
+        """Create a Markdown document, or see that it is there."""
+        with self._guarded("documents", item.place):
+            notes = self._markdown(item)
+            try:
+                notes.create(item.name, item.text)
+            except AlreadyExistsError:
+                blob = self._store.backend.read(notes.ref_of(item.name))
+                is_same = blob is not None and blob.data == item.text.encode()
+                document = DocumentItem("documents", item.category, item.name, None, item.place)
+                self._compared(document, [] if is_same else ["the text"], notes.path_of(item.name))
+            else:
+                self.report["documents"].imported += 1
+
+    def session(self, item: SessionItem) -> None:
+        """Create a session with all that belongs to it, or complete it, or see that it is there."""
+        name = name_for(item.id)
+        with self._guarded("sessions", item.place):
+            before = self._begun(name, item)
+            if before is None:
+                self._refuse(name, item)
+                return
+            handle = self._store.session(name)
+            for kind, entries in item.logs.items():
+                self._log(kind, _log_of(handle, kind), entries, item.head if kind == "messages" else None)
+            for document in item.documents:
+                self.document(document._replace(session=name))
+            self._finish(name, item, before)
+            self.report.ids.append(name)
+
+    # Inside: sessions
+
+    def _begun(self, name: str, item: SessionItem) -> Object | None:
+        """The session's document, made if need be; None when it is another's."""
+        there = self._sessions.get(name)
+        if there is None:
+            mark = {**_mark(item), _INCOMPLETE: True}
+            self._store.sessions.get_or_create(name, metadata={KEY: mark})
+            there = self._sessions.require(name)
+        mark = _mark_in(there)
+        return there if all(mark.get(key) == value for key, value in _mark(item).items()) else None
+
+    def _refuse(self, name: str, item: SessionItem) -> None:
+        reason = f"there is another session {self._sessions.path_of(name)}, which was not imported from here"
+        self.fail("sessions", item.place, reason)
+        for kind, entries in item.logs.items():
+            self.fail(kind, item.place, f"{kind.replace('_', ' ')}: {reason}", len(entries))
+        for document in item.documents:
+            self.fail(document.kind, document.place, reason, document.parts)
+
+    def _finish(self, name: str, item: SessionItem, before: Object) -> None:
+        if not _mark_in(before).get(_INCOMPLETE):
+            place = self._sessions.path_of(name)
+            differing = _session_differences(before, item)
+            self._compared(DocumentItem("sessions", "sessions", name, None, item.place), differing, place)
+            return
+
+        def complete(document: Object) -> Object:
+            metadata = {**_metadata(document), **item.metadata, KEY: _mark(item)}
+            return {**document, **item.fields, "metadata": metadata}
+
+        # Not as a `Session`: that would be stamped with the time of now.
+        self._sessions.update(name, complete)
+        self.report["sessions"].imported += 1
+
+    # Inside: logs
+
+    def _log(self, kind: str, log: Log, entries: Sequence[Entry], head: tuple[str | None] | None) -> None:
+        lines = self._lines(kind, log, entries)
+        with self._guarded(kind, entries[0].place if entries else None, len(lines)):
+            for _ in range(_ATTEMPTS):
+                there = _lines_in(log, named=kind in _NAMED)
+                equal = _equal(there.lines, [line for _, line in lines])
+                if equal < min(len(there.lines), len(lines)):
+                    self._differs(kind, log, lines, equal)
+                    return
+                if self._append(log, there.last, [line for _, line in lines[equal:]], head):
+                    self.report[kind].unchanged += equal
+                    self.report[kind].imported += len(lines) - equal
+                    return
+            raise InvalidValueError(f"{log.path} is being written to all the time; import again later")
+
+    def _lines(self, kind: str, log: Log, entries: Iterable[Entry]) -> list[tuple[str, bytes]]:
+        """The lines of a log with their places; what cannot be stored is left out and reported."""
+        lines: list[tuple[str, bytes]] = []
+        for place, row in entries:
+            try:
+                lines.append((place, log.encode(row)))
+            except InvalidValueError as error:
+                self.fail(kind, place, f"not imported: {error}")
+        return lines
+
+    def _append(self, log: Log, last: int, lines: Sequence[bytes], head: tuple[str | None] | None) -> bool:
+        """Append with one flush; whether the log still ended where it did when it was read."""
+        if not lines:
+            return True
+        rows = [codec.decode_line(line, log.path) for line in lines]
+        if head is not None and head[0] != rows[-1]["id"]:
+            rows.append({"head": head[0], **({"at": rows[-1]["at"]} if "at" in rows[-1] else {})})
+
+        def make(entry: Object | None) -> list[Object]:
+            return rows if last == (0 if entry is None else entry["seq"]) else []
+
+        return len(log.append_next(make)) > 0
+
+    def _differs(self, kind: str, log: Log, lines: Sequence[tuple[str, bytes]], equal: int) -> None:
+        self.report[kind].unchanged += equal
+        reason = f"{log.path} holds something else from here on, and was left as it is"
+        rest = len(lines) - equal
+        self.fail(kind, lines[equal][0], f"{reason} ({rest} {kind.replace('_', ' ')})", rest)
+
+    # Inside: documents
+
+    def _collection(self, item: DocumentItem) -> Collection[Any]:
+        if item.session is None:
+            return self._store.collection(item.category)
+        return self._store.session(item.session).collection(item.category or None)
+
+    def _markdown(self, item: TextItem) -> Markdown:
+        if item.session is None:
+            return self._store.markdown(item.category)
+        return self._store.session(item.session).markdown(item.category or None)
+
+    def _compared(self, item: DocumentItem, differing: Sequence[str], path: str) -> None:
+        if not differing:
+            self.report[item.kind].unchanged += item.parts
+            return
+        shown = ", ".join(differing[:5]) + (", …" if len(differing) > 5 else "")
+        self.fail(item.kind, item.place, f"{path} differs in {shown}, and was left as it is", item.parts)
+
+    @contextlib.contextmanager
+    def _guarded(self, kind: str, place: str | None, number: int = 1) -> Generator[None]:
+        """Make what cannot be stored a problem; what stops the whole import is raised."""
+        try:
+            yield
+        except UnsafePathError as error:
+            self.fail(kind, place, f"not imported: {error}", number)
+        except (StorageError, StoreClosedError):
+            raise
+        except FsStateError as error:
+            self.fail(kind, place, f"not imported: {error}", number)
+
+
+def check_apart(store: Store, path: str | os.PathLike[str]) -> None:
+    """Raise InvalidValueError when a store would be imported into itself, and NotFoundError when nothing is there."""
+    source, target = os.path.realpath(path), os.path.realpath(store.path)
+    if not os.path.exists(source):  # noqa: PTH110 - as the path was given
+        raise NotFoundError(os.fspath(path))
+    if source == target or source.startswith(target + os.sep):
+        raise InvalidValueError(f"{os.fspath(path)} is the store itself; name another one as the target")
+
+
+def is_object(value: object) -> TypeGuard[Object]:
+    """Whether a JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a JSON value is an array."""
+    return isinstance(value, list)
+
+
+class _Lines(NamedTuple):
+    """What a log holds, without the numbers; `last` is the last number in it."""
+
+    lines: list[bytes]
+    last: int
+
+
+def _lines_in(log: Log, *, named: bool) -> _Lines:
+    lines: list[bytes] = []
+    last = 0
+    for row in log.rows():
+        last = row.pop("seq")
+        if not named or ("id" in row and "update" not in row):
+            lines.append(codec.encode_line(row))
+    return _Lines(lines, last)
+
+
+def _equal(there: Sequence[bytes], lines: Sequence[bytes]) -> int:
+    """How many lines both begin with."""
+    pairs = enumerate(zip(there, lines, strict=False))
+    return next((number for number, (one, other) in pairs if one != other), min(len(there), len(lines)))
+
+
+def _log_of(handle: SessionHandle, kind: str) -> Log:
+    if kind == "messages":
+        return handle.messages.log
+    if kind == "events":
+        return handle.events.log
+    return handle.tool_calls.log if kind == "tool_calls" else handle.steps.log
+
+
+def _mark(item: SessionItem) -> Object:
+    return {"from": item.system, "id": item.id}
+
+
+def _metadata(document: Mapping[str, Any]) -> Object:
+    found = document.get("metadata")
+    return found if is_object(found) else {}
+
+
+def _mark_in(document: object) -> Object:
+    found = _metadata(document).get(KEY) if is_object(document) else None
+    return found if is_object(found) else {}
+
+
+def _session_differences(there: Object, item: SessionItem) -> list[str]:
+    fields = {key: value for key, value in item.fields.items() if key not in _FREE}
+    inside = _differences(_metadata(there), item.metadata)
+    return [*_differences(there, fields), *(f"metadata.{key}" for key in inside)]
+
+
+def _differences(there: Any, wanted: Any) -> list[str]:
+    """Where a document is not what was wanted. It may hold more."""
+    wanted = codec.decode_bytes(codec.encode(wanted), "the imported value")
+    if not (is_object(there) and is_object(wanted)):
+        return [] if same(there, wanted) else ["all of it"]
+    return [key for key, value in wanted.items() if key not in there or not same(there[key], value)]

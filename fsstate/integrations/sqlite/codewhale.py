@@ -1,0 +1,185 @@
+"""What codewhale's state database keeps: threads with trees of messages, jobs, and traces of workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from fsstate import CorruptRecordError, codec
+from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_object
+from fsstate.integrations.sqlite.database import Table
+from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
+from fsstate.names import name_for
+
+__all__ = ["KNOWN_VERSION", "TABLES", "read"]
+
+KNOWN_VERSION: Final = 3
+_OF_RUN: Final = ("id", "workflow_run_id")
+TABLES: Final = {
+    "threads": Table("sessions", ("id", "created_at", "updated_at", "status", "archived", "current_leaf_id")),
+    "messages": Table("messages", ("id", "thread_id", "role", "content", "created_at", "parent_entry_id")),
+    "thread_dynamic_tools": Table("tools", ("thread_id", "position", "name", "input_schema")),
+    "checkpoints": Table("checkpoints", ("thread_id", "checkpoint_id", "state_json", "created_at")),
+    "jobs": Table("jobs", ("id", "name", "status", "created_at", "updated_at")),
+    "thread_goals": Table("goals", ("thread_id", "goal_id", "objective", "status"), since=3),
+    "workflow_runs": Table("workflows", ("id", "workflow_id", "goal", "status"), since=2),
+    "branch_runs": Table("workflows", (*_OF_RUN, "branch_id"), since=2),
+    "leaf_runs": Table("workflows", (*_OF_RUN, "leaf_id"), since=2),
+    "control_node_runs": Table("workflows", (*_OF_RUN, "node_id"), since=2),
+    "teacher_candidates": Table("workflows", (*_OF_RUN, "candidate_id"), since=2),
+}
+_NAME: Final = "codewhale"
+# The tables of what belongs to a workflow run, and the folders that they become.
+_FOLDERS: Final = {
+    "branch_runs": "branches",
+    "leaf_runs": "leaves",
+    "control_node_runs": "nodes",
+    "teacher_candidates": "candidates",
+}
+_JSON: Final = ("result", "output", "artifacts", "selected_children", "rationale")
+
+
+def read(reader: Reader) -> Iterator[Item]:
+    """Give all that the database holds."""
+    for cells in reader.cells("threads"):
+        yield _session(reader, cells)
+    for table in ("messages", "thread_dynamic_tools", "checkpoints", "thread_goals"):
+        reader.orphans(table, "thread_id", "threads")
+    for cells in reader.cells("jobs"):
+        yield reader.record("jobs", _job(cells), cells)
+    for cells in reader.cells("workflow_runs"):
+        run = fields(metadata=cells.json("metadata_json") or None)
+        yield reader.record("workflows", run | _traced(cells), cells)
+    for table, folder in _FOLDERS.items():
+        yield from _parts(reader, table, folder)
+
+
+# Threads
+
+
+def _session(reader: Reader, cells: Cells) -> SessionItem:
+    name = cells.text("id") or ""
+    owned: Owned = ("thread_id = ?", (name,))
+    messages = reader.entries("messages", "id", owned, _message)
+    head = reader.head(cells, "current_leaf_id", messages)
+    source = _source(messages)
+    created, updated = cells.seconds("created_at"), cells.seconds("updated_at")
+    archived = cells.seconds("archived_at") or updated
+    known = fields(
+        title=cells.text("title"),
+        status=cells.text("status"),
+        parent_id=None if source is None else name_for(source),
+        created_at=created,
+        updated_at=updated,
+        archived_at=archived if cells.take("archived") else None,
+        memory_mode=cells.text("memory_mode"),
+    )
+    return SessionItem(
+        system=_NAME,
+        id=name,
+        place=cells.place,
+        fields=known,
+        metadata=cells.kept(_NAME),
+        logs={"messages": messages},
+        head=head,
+        documents=[
+            *(_goal(each) for each in reader.cells("thread_goals", "rowid", owned)),
+            *_tools(reader, owned),
+            *(_checkpoint(each) for each in reader.cells("checkpoints", "created_at, checkpoint_id", owned)),
+        ],
+    )
+
+
+def _message(cells: Cells) -> Entry:
+    cells.take("thread_id")
+    row: Object = {"id": cells.text("id"), "role": cells.text("role"), "content": cells.take("content")}
+    row |= fields(parent=cells.text("parent_entry_id"), at=cells.seconds("created_at"))
+    item = cells.json("item_json")
+    return Entry(cells.place, row | fields(metadata={**fields(item=item), **cells.rest()} or None))
+
+
+def _source(messages: list[Entry]) -> str | None:
+    """The thread that a fork was made from, as its first message tells."""
+    first = messages[0].row if messages else {}
+    if first.get("role") != "history":
+        return None
+    told = first.get("metadata", {}).get("item")
+    found = told if is_object(told) else _parsed(first.get("content"))
+    source = found.get("from_thread_id")
+    return source if found.get("type") == "fork" and isinstance(source, str) else None
+
+
+def _parsed(content: object) -> Object:
+    try:
+        value = codec.decode_bytes(str(content).encode(), "content")
+    except CorruptRecordError:
+        return {}
+    return value if is_object(value) else {}
+
+
+def _goal(cells: Cells) -> DocumentItem:
+    cells.take("thread_id")
+    value: Object = {"id": cells.text("goal_id"), "objective": cells.text("objective"), "status": cells.text("status")}
+    value |= fields(token_budget=cells.take("token_budget"), tokens_used=cells.take("tokens_used"))
+    value |= fields(time_used_seconds=cells.take("time_used_seconds"))
+    value |= fields(created_at=cells.seconds("created_at"), updated_at=cells.seconds("updated_at"))
+    return DocumentItem("goals", "", "goal", value | cells.rest(), cells.place)
+
+
+def _tools(reader: Reader, owned: Owned) -> Iterator[DocumentItem]:
+    """The tools of a thread, in their order, as the one document that they become."""
+    rows = list(reader.cells("thread_dynamic_tools", "position, rowid", owned))
+    if rows:
+        items = [_tool(number, cells) for number, cells in enumerate(rows)]
+        yield DocumentItem("tools", "", "tools", {"items": items}, rows[0].place, parts=len(items))
+
+
+def _tool(number: int, cells: Cells) -> Object:
+    cells.take("thread_id")
+    position = cells.take("position")
+    value: Object = {"name": cells.text("name"), **fields(description=cells.text("description"))}
+    value["input_schema"] = cells.json("input_schema")
+    return value | fields(position=None if position == number else position) | cells.rest()
+
+
+def _checkpoint(cells: Cells) -> DocumentItem:
+    cells.take("thread_id")
+    name = cells.text("checkpoint_id") or ""
+    value: Object = {"name": name, "state": cells.json("state_json")}
+    value |= fields(saved_at=cells.seconds("created_at")) | cells.rest()
+    return DocumentItem("checkpoints", "checkpoints", name_for(name), value, cells.place)
+
+
+# Jobs and workflows
+
+
+def _job(cells: Cells) -> Object:
+    """A job. What its detail tells of retries and history is the job's own there."""
+    value: Object = fields(name=cells.text("name"), status=cells.text("status"), progress=cells.take("progress"))
+    value |= fields(created_at=cells.seconds("created_at"), updated_at=cells.seconds("updated_at"))
+    detail = cells.peek("detail")
+    told = _parsed(detail) if isinstance(detail, str) else {}
+    if "schema_version" not in told:
+        return value | fields(detail=cells.text("detail"))
+    cells.take("detail")
+    return value | _detailed(told)
+
+
+def _detailed(told: Object) -> Object:
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _traced(cells: Cells) -> Object:
+    """What the tables of a workflow have in common."""
+    times = {name: cells.seconds(name) for name in ("created_at", "started_at", "completed_at")}
+    values = {name: cells.json(f"{name}_json") for name in _JSON}
+    return fields(**times, **values)
+
+
+def _parts(reader: Reader, table: str, folder: str) -> Iterator[Item]:
+    """What belongs to a workflow run, in a folder of it."""
+    for cells in reader.cells(table, owned=("workflow_run_id IN (SELECT id FROM workflow_runs)", ())):
+        run = cells.text("workflow_run_id") or ""
+        value = fields(workflow_run_id=run, passed=cells.flag("passed")) | _traced(cells)
+        yield reader.record(f"workflows/{name_for(run)}/{folder}", value, cells)
+    reader.orphans(table, "workflow_run_id", "workflow_runs")

@@ -1,0 +1,190 @@
+"""From rows to what a landing takes: cells with their meaning, and every row accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+from fsstate import CorruptRecordError, codec
+from fsstate.integrations.landing import DocumentItem, Entry, Landing, Object, SessionItem
+from fsstate.integrations.sqlite.database import ROW, Database
+from fsstate.names import name_for
+from fsstate.times import format_time, parse_time
+
+__all__ = ["Cells", "Item", "Owned", "Reader", "fields"]
+
+Item: TypeAlias = SessionItem | DocumentItem
+# A condition on rows, and what stands in it for its question marks.
+Owned: TypeAlias = tuple[str, Sequence[Any]]
+
+_ALL: Final[Owned] = ("1", ())
+
+
+class Cells:
+    """One row, from which cells are taken; `rest` gives those that nobody took.
+
+    What is wrong with a cell is told, and it stays among the rest as it stands.
+    """
+
+    def __init__(self, landing: Landing, table: str, kind: str, cells: Object) -> None:
+        self.place = f"table {table}, row {cells.pop(ROW)}"
+        self.kind = kind
+        self._cells = cells
+        self._landing = landing
+
+    def take(self, name: str) -> Any:
+        """A cell; None when it is NULL or there is no such column."""
+        return self._cells.pop(name, None)
+
+    def peek(self, name: str) -> Any:
+        """A cell that stays among the rest."""
+        return self._cells.get(name)
+
+    def text(self, name: str) -> str | None:
+        """A cell as text: ids may be numbers."""
+        value = self.take(name)
+        return value if value is None or isinstance(value, str) else str(value)
+
+    def flag(self, name: str) -> bool | None:
+        """A cell that is true or false."""
+        value = self.take(name)
+        return None if value is None else bool(value)
+
+    def json(self, name: str) -> Any:
+        """The JSON value in a cell; what is none is told and given as the text that it is."""
+        value = self.take(name)
+        if not isinstance(value, str):
+            return value
+        try:
+            return codec.decode_bytes(value.encode(), name)
+        except CorruptRecordError as error:
+            self._note(f"column {name} was kept as text, as it is no sound JSON: {error.reason}")
+            return value
+
+    def time(self, name: str) -> str | None:
+        """The time in a text, as fsstate writes it."""
+        return self._time(name, parse_time)
+
+    def seconds(self, name: str) -> str | None:
+        """The time in a number of seconds since 1970."""
+        return self._time(name, lambda value: _since_1970(value, 1))
+
+    def milliseconds(self, name: str) -> str | None:
+        """The time in a number of milliseconds since 1970."""
+        return self._time(name, lambda value: _since_1970(value, 1000))
+
+    def rest(self) -> Object:
+        """What was not taken, without NULLs."""
+        return {name: value for name, value in self._cells.items() if value is not None}
+
+    def kept(self, system: str) -> Object:
+        """The rest, as it stands in a session's metadata."""
+        rest = self.rest()
+        return {system: rest} if rest else {}
+
+    def refuse(self, reason: str) -> None:
+        """Say that the row cannot be imported."""
+        self._landing.fail(self.kind, self.place, f"not imported: {reason}")
+
+    def _note(self, reason: str) -> None:
+        self._landing.note(self.place, reason)
+
+    def _time(self, name: str, parse: Callable[[Any], datetime]) -> str | None:
+        value = self._cells.get(name)
+        try:
+            return None if value is None else format_time(parse(self.take(name)))
+        except (ValueError, TypeError, OverflowError):
+            self._cells[name] = value
+            self._note(f"column {name} was kept as it is, as {value!r} is no time")
+            return None
+
+
+def fields(**given: Any) -> Object:
+    """What is not None."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+class Reader:
+    """The rows of one database, on their way to a landing."""
+
+    def __init__(self, database: Database, landing: Landing) -> None:
+        self._database = database
+        self._landing = landing
+
+    def expect(self) -> None:
+        """Say how many rows there are. Tables that are not known are told, too: nothing takes their rows."""
+        for name, table in self._database.tables.items():
+            self._landing.expect(table.kind, self._database.count(name))
+        for name, number in self._database.unknown():
+            self._landing.expect("documents", number)
+            self._landing.fail(
+                "documents", f"table {name}", f"not imported: nothing is known of its {number} rows", number
+            )
+
+    def record(
+        self, category: str, value: Object, cells: Cells, *, key: str = "id", group: str | None = None
+    ) -> DocumentItem:
+        """A record of its own, named after its key; `group` is the cell that it is grouped by. The rest stays in it."""
+        name = cells.text(key) or ""
+        told: Object = {"id": name}
+        if group is not None:
+            told[group] = cells.text(group) or ""
+            category = f"{category}/{name_for(told[group])}"
+        return DocumentItem(cells.kind, category, name_for(name), {**told, **cells.rest(), **value}, cells.place)
+
+    def setting(self, key: str, value: Any, at: str | None, cells: Cells) -> DocumentItem:
+        """A setting; its key nests with "/"."""
+        folder, _, name = key.rpartition("/")
+        category = "/".join(["settings", *map(name_for, folder.split("/"))]) if folder else "settings"
+        told = {"value": value, **fields(updated_at=at), **(cells.rest() if value is not cells.rest() else {})}
+        return DocumentItem("settings", category, name_for(name), told, cells.place)
+
+    def counted(self, item: DocumentItem) -> DocumentItem:
+        """The document, counted: it comes from cells of a row that is something else."""
+        self._landing.expect(item.kind, item.parts)
+        return item
+
+    def take(self, items: Iterator[Item]) -> None:
+        """Write what was read."""
+        for item in items:
+            if isinstance(item, SessionItem):
+                self._landing.session(item)
+            else:
+                self._landing.document(item)
+            total = self._landing.report.total
+            self._landing.show(total.accounted, total.found)
+
+    def cells(self, table: str, order: str = "rowid", owned: Owned = _ALL) -> Iterator[Cells]:
+        """The rows of a table, in order."""
+        kind = self._database.tables[table].kind
+        for row in self._database.rows(table, order, *owned):
+            yield Cells(self._landing, table, kind, row)
+
+    def entries(self, table: str, order: str, owned: Owned, make: Callable[[Cells], Entry | None]) -> list[Entry]:
+        """What is made of the rows that belong to one session."""
+        made = (make(cells) for cells in self.cells(table, order, owned))
+        return [entry for entry in made if entry is not None]
+
+    def orphans(self, table: str, column: str, owner: str, key: str = "id") -> None:
+        """Tell of rows that belong to nothing that is there: no session can hold them."""
+        kind = self._database.tables[table].kind
+        for name, number in self._database.orphans(table, column, owner, key):
+            reason = f"{number} with {column} {name!r}, which is not in {owner}, were not imported"
+            self._landing.fail(kind, f"table {table}", reason, number)
+
+    def head(self, cells: Cells, column: str, messages: Sequence[Entry]) -> tuple[str | None] | None:
+        """The message that a conversation goes on from, unless it is the last."""
+        name = cells.peek(column)
+        if name is None or not messages:
+            return None
+        if str(name) not in {entry.row.get("id") for entry in messages}:
+            self._landing.note(cells.place, f"{column} {name!r} is none of its messages; it goes on from the last one")
+            return None
+        return (cells.text(column),)
+
+
+def _since_1970(value: object, per_second: int) -> datetime:
+    if not isinstance(value, int):
+        raise TypeError(value)
+    return datetime.fromtimestamp(0, tz=UTC) + timedelta(microseconds=value * (1_000_000 // per_second))

@@ -1,0 +1,104 @@
+"""What soma keeps: conversations, task runs, audits of file changes, and sources with their files and ingests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from fsstate.integrations.landing import Entry, Object, SessionItem
+from fsstate.integrations.sqlite.database import Table
+from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
+
+__all__ = ["KNOWN_VERSION", "TABLES", "read"]
+
+KNOWN_VERSION: Final = 3
+# Older databases lack the later ones: each opening of soma makes those that are missing.
+TABLES: Final = {
+    "sessions": Table("settings", ("id", "created_at")),
+    "conversations": Table("sessions", ("id", "session_id", "title")),
+    "messages": Table("messages", ("id", "conversation_id", "sequence", "role", "content", "status")),
+    "workspace_task_runs": Table("runs", ("run_id", "session_id", "task_id", "path", "status"), since=None),
+    "workspace_file_change_audits": Table("audits", ("audit_id", "session_id", "action", "status"), since=None),
+    "source_roots": Table("sources", ("path", "id"), since=None),
+    "source_files": Table("sources", ("source_root_id", "relative_path"), since=None),
+    "ingest_jobs": Table("sources", ("id", "scope_label", "status"), since=None),
+    "provider_status": Table("settings", ("provider",), since=None),
+    "provider_selection": Table("settings", ("singleton",), since=None),
+}
+_NAME: Final = "soma"
+_FLAGS: Final = ("stdout_truncated", "stderr_truncated", "timed_out", "cancel_requested")
+
+
+def read(reader: Reader) -> Iterator[Item]:
+    """Give all that the database holds."""
+    yield from _settings(reader)
+    for cells in reader.cells("conversations"):
+        yield _session(reader, cells)
+    reader.orphans("messages", "conversation_id", "conversations")
+    for cells in reader.cells("workspace_task_runs", "started_at_ms, run_id"):
+        yield reader.record("runs", _run(cells), cells, key="run_id", group="session_id")
+    for cells in reader.cells("workspace_file_change_audits", "created_at_ms, audit_id"):
+        yield reader.record("audits", _audit(cells), cells, key="audit_id", group="session_id")
+
+
+def _settings(reader: Reader) -> Iterator[Item]:
+    for cells in reader.cells("sessions"):
+        name, at = cells.text("id") or "", cells.time("created_at")
+        yield reader.setting(f"soma/sessions/{name}", cells.rest(), at, cells)
+    for cells in reader.cells("provider_status"):
+        name, at, is_ok = cells.text("provider") or "", cells.time("last_tested_at"), cells.flag("last_test_ok")
+        yield reader.setting(f"providers/{name}", fields(last_test_ok=is_ok) | cells.rest(), at, cells)
+    for cells in reader.cells("provider_selection"):
+        cells.take("singleton")
+        at = cells.time("updated_at")
+        yield reader.setting("provider_selection", cells.rest(), at, cells)
+
+
+def _session(reader: Reader, cells: Cells) -> SessionItem:
+    name = cells.text("id") or ""
+    owned: Owned = ("conversation_id = ?", (name,))
+    entries = reader.entries("messages", "sequence, rowid", owned, _message)
+    known = fields(
+        user_id=cells.text("session_id"),
+        title=cells.text("title"),
+        created_at=cells.time("created_at"),
+        updated_at=cells.time("updated_at"),
+    )
+    last = fields(last_message_at=cells.time("last_message_at"))
+    return SessionItem(
+        system=_NAME,
+        id=name,
+        place=cells.place,
+        fields=known,
+        metadata={_NAME: {**last, **cells.rest()}} if last or cells.rest() else {},
+        logs={"messages": _in_line(entries)},
+    )
+
+
+def _message(cells: Cells) -> Entry:
+    cells.take("conversation_id")
+    row: Object = {"id": cells.text("id"), "role": cells.text("role"), "content": cells.take("content")}
+    row |= fields(at=cells.time("created_at"), status=cells.text("status"), model=cells.text("model_id"))
+    return Entry(cells.place, row | fields(metadata=cells.rest() or None))
+
+
+def _in_line(entries: list[Entry]) -> list[Entry]:
+    """The messages, each under the one before it."""
+    parents = [None, *(entry.row["id"] for entry in entries)]
+    return [
+        entry._replace(row=entry.row | fields(parent=parent)) for entry, parent in zip(entries, parents, strict=False)
+    ]
+
+
+def _run(cells: Cells) -> Object:
+    """A task run, with its times as fsstate writes them."""
+    started, completed = cells.milliseconds("started_at_ms"), cells.milliseconds("completed_at_ms")
+    flags = {name: cells.flag(name) for name in _FLAGS}
+    return fields(
+        task=cells.text("task_id"), created_at=started, started_at=started, completed_at=completed, **flags
+    ) | fields(updated_at=cells.time("updated_at"))
+
+
+def _audit(cells: Cells) -> Object:
+    created, applied = cells.milliseconds("created_at_ms"), cells.milliseconds("applied_at_ms")
+    return fields(created_at=created, applied_at=applied, updated_at=cells.time("updated_at"))

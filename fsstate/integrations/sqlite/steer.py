@@ -1,0 +1,116 @@
+"""What steer keeps: sessions with messages in a tree, tool calls and a stream of events.
+
+Its sequences begin at 0 and have gaps where old events were deleted: `sequence_num` keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_object
+from fsstate.integrations.sqlite.database import Table
+from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
+from fsstate.tool_calls import LIFECYCLE
+
+__all__ = ["KNOWN_VERSION", "TABLES", "read"]
+
+# sqlx keeps its own count of migrations; steer never sets the version of the database.
+KNOWN_VERSION: Final = 0
+TABLES: Final = {
+    "sessions": Table("sessions", ("id", "created_at", "updated_at", "tool_config")),
+    "messages": Table("messages", ("id", "session_id", "sequence_num", "role", "content")),
+    "tool_calls": Table("tool_calls", ("id", "session_id", "tool_name", "parameters", "status")),
+    "events": Table("events", ("session_id", "sequence_num", "event_type", "event_data")),
+}
+_NAME: Final = "steer"
+# What an entry has of its own; data with a field of such a name is kept as one piece.
+_ENTRY: Final = frozenset({"seq", "fsstate", "kind", "at", "data"})
+
+
+def read(reader: Reader) -> Iterator[Item]:
+    """Give all that the database holds."""
+    for cells in reader.cells("sessions"):
+        yield _session(reader, cells)
+    for table in ("messages", "tool_calls", "events"):
+        reader.orphans(table, "session_id", "sessions")
+
+
+def _session(reader: Reader, cells: Cells) -> SessionItem:
+    name = cells.text("id") or ""
+    owned: Owned = ("session_id = ?", (name,))
+    messages = reader.entries("messages", "sequence_num, rowid", owned, _message)
+    head = reader.head(cells, "active_message_id", messages)
+    config, metadata = _config(reader, cells), cells.json("metadata")
+    return SessionItem(
+        system=_NAME,
+        id=name,
+        place=cells.place,
+        fields=fields(
+            status=cells.text("status"), created_at=cells.time("created_at"), updated_at=cells.time("updated_at")
+        ),
+        metadata={**(metadata if is_object(metadata) else fields(metadata=metadata)), **cells.kept(_NAME)},
+        logs={
+            "messages": messages,
+            "tool_calls": reader.entries("tool_calls", "rowid", owned, _tool_call),
+            "events": reader.entries("events", "sequence_num, rowid", owned, _event),
+        },
+        head=head,
+        documents=[config],
+    )
+
+
+def _config(reader: Reader, cells: Cells) -> DocumentItem:
+    """The session's config. The policy's own columns overrule the copy in the tool config, as they do in steer."""
+    tools = cells.json("tool_config")
+    shaped: Object = dict(tools) if is_object(tools) else fields(tool_config=tools)
+    inner = shaped.pop("approval_policy", None)
+    shaped["approval"] = _approval(cells.text("tool_policy_type"), cells.json("pre_approved_tools"), inner)
+    value = fields(workspace=cells.json("workspace_config"), tools=shaped, system_prompt=cells.text("system_prompt"))
+    return reader.counted(DocumentItem("documents", "", "config", value, cells.place))
+
+
+def _approval(kind: str | None, names: object, inner: object) -> object:
+    found: Object = inner if is_object(inner) else {}
+    if kind is None:
+        return found
+    asked = fields(ask_for_others=found.get("ask_for_others")) if found.get("type") == kind else {}
+    return {"type": kind, **({} if kind == "always_ask" else {"tools": names}), **asked}
+
+
+def _message(cells: Cells) -> Entry:
+    cells.take("session_id")
+    name, role, content = cells.text("id"), cells.text("role"), cells.json("content")
+    call = content.get("tool_use_id") if is_object(content) and role == "tool" else None
+    row = {"id": name, "role": role, "content": content}
+    row |= fields(parent=cells.text("parent_message_id"), at=cells.time("created_at"), tool_call_id=call)
+    return Entry(cells.place, row | fields(metadata=cells.rest() or None))
+
+
+def _tool_call(cells: Cells) -> Entry | None:
+    cells.take("session_id")
+    status = cells.text("status")
+    if status not in LIFECYCLE.steps:
+        cells.refuse(f"{status!r} is no status of a tool call; it is one of {', '.join(LIFECYCLE.steps)}")
+        return None
+    row = {"id": cells.text("id"), "name": cells.text("tool_name"), "parameters": cells.json("parameters")}
+    output, payload = cells.text("result"), cells.json("payload_json")
+    error, details = cells.text("error"), cells.json("error_json")
+    row |= fields(
+        status=status,
+        result=output if payload is None else payload,
+        error=details if error is None else error,
+        started_at=cells.time("started_at"),
+        completed_at=cells.time("completed_at"),
+    )
+    twice = fields(result=None if payload is None else output, error_json=None if error is None else details)
+    return Entry(cells.place, row | fields(metadata={**twice, **cells.rest()} or None))
+
+
+def _event(cells: Cells) -> Entry:
+    cells.take("session_id")
+    kind, at, data = cells.text("event_type"), cells.time("created_at"), cells.json("event_data")
+    row = {"kind": kind, **fields(at=at), **cells.rest()}
+    if is_object(data) and data.get("type", kind) == kind and not (_ENTRY | row.keys()) & data.keys():
+        return Entry(cells.place, row | {key: value for key, value in data.items() if key != "type"})
+    return Entry(cells.place, {**row, "data": data})

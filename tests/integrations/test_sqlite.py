@@ -1,0 +1,589 @@
+"""Databases of other programs: every row accounted for, nothing written twice, the database left as it is."""
+
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from fsstate import (
+    CorruptRecordError,
+    InvalidValueError,
+    LockTimeoutError,
+    NewerFormatError,
+    NotFoundError,
+    Store,
+    StoreOptions,
+)
+from fsstate.integrations.sqlite import ImportReport, import_sqlite
+from tests.integrations import schemas
+
+Make: TypeAlias = Callable[..., Path]
+
+T0 = "2025-01-01T00:00:00+00:00"
+T1 = "2025-01-01T00:00:01.500000+00:00"
+AT0 = datetime(2025, 1, 1, tzinfo=UTC)
+S0 = int(AT0.timestamp())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "state", StoreOptions(durability="process")) as store:
+        yield store
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make a database of a schema with rows: table=[{column: value}]."""
+
+    def make(schema: str, **tables: list[dict[str, Any]]) -> Path:
+        path = tmp_path / "source" / "state.db"
+        path.parent.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.executescript(schema)
+            for table, rows in tables.items():
+                for row in rows:
+                    add(connection, table, row)
+        return path
+
+    return make
+
+
+def add(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    cells = [json.dumps(value) if isinstance(value, dict | list) else value for value in row.values()]
+    marks = ", ".join("?" * len(cells))
+    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", cells)  # noqa: S608
+
+
+def change(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "locks" not in path.parts
+    }
+
+
+def numbers(report: ImportReport) -> dict[str, tuple[int, int, int, int]]:
+    """Found, imported, unchanged and failed, of the kinds that there are."""
+    told = {kind: (each.found, each.imported, each.unchanged, each.failed) for kind, each in report.tallies.items()}
+    return {kind: each for kind, each in told.items() if any(each)}
+
+
+def imported(store: Store, path: Path, system: str, **wanted: int) -> ImportReport:
+    """Import twice, without a problem, and see that the second time and the database are as they should be."""
+    before = files_of(path.parent)
+    report = import_sqlite(store, path, system)
+    assert report.problems == []
+    assert numbers(report) == {kind: (number, number, 0, 0) for kind, number in wanted.items()}
+    written = files_of(Path(store.path))
+    again = import_sqlite(store, path, system)
+    assert again.problems == []
+    assert numbers(again) == {kind: (number, 0, number, 0) for kind, number in wanted.items()}
+    assert files_of(Path(store.path)) == written
+    assert files_of(path.parent) == before
+    return report
+
+
+# steer
+
+
+def steer_session(name: str = "s1", **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "created_at": T0,
+        "updated_at": T1,
+        "status": "inactive",
+        "metadata": {"index": "1"},
+        "tool_policy_type": "mixed",
+        "pre_approved_tools": ["grep"],
+        "tool_config": {"visibility": "all", "approval_policy": {"type": "mixed", "ask_for_others": False}},
+        "workspace_config": {"type": "local", "path": "/w"},
+        "system_prompt": "Be brief.",
+        **more,
+    }
+
+
+def steer_message(name: str, number: int, role: str, content: Any, parent: str | None = None) -> dict[str, Any]:
+    row = {"id": name, "session_id": "s1", "sequence_num": number, "role": role, "content": content}
+    return {**row, "created_at": T1, "parent_message_id": parent}
+
+
+@pytest.fixture
+def steer(make: Make) -> Path:
+    text = [{"type": "text", "text": "Hello"}]
+    call = {"id": "c1", "session_id": "s1", "tool_name": "grep", "parameters": {"q": "x"}, "status": "completed"}
+    event = {"session_id": "s1", "created_at": T1}
+    return make(
+        schemas.STEER,
+        sessions=[steer_session(active_message_id="m2")],
+        messages=[
+            steer_message("m1", 0, "user", text),
+            steer_message("m2", 1, "assistant", [{"type": "tool_call", "tool_call": {"id": "c1"}}], "m1"),
+            steer_message("m3", 2, "tool", {"tool_use_id": "c1", "result": {"search": []}}, "m2"),
+            steer_message("m4", 3, "user", text, "m1"),
+        ],
+        tool_calls=[
+            {**call, "result": "two", "kind": "search", "payload_json": {"n": 2}, "started_at": T0, "completed_at": T1},
+            {**call, "id": "c2", "status": "failed", "error": "no", "error_json": {"message": "no"}, "kind": "error"},
+            {**call, "id": "c3", "status": "pending", "kind": "external"},
+        ],
+        events=[
+            {**event, "sequence_num": 0, "event_type": "session_saved", "event_data": {"type": "session_saved"}},
+            {
+                **event,
+                "sequence_num": 3,
+                "event_type": "message_complete",
+                "event_data": {"type": "message_complete", "model": "m-9", "message": {"id": "m1"}},
+            },
+            {**event, "sequence_num": 4, "event_type": "odd", "event_data": {"type": "odd", "kind": "x", "seq": 1}},
+        ],
+    )
+
+
+def test_steer(store: Store, steer: Path) -> None:
+    report = imported(store, steer, "steer", sessions=1, messages=4, tool_calls=3, events=3, documents=1)
+    assert report.ids == ["s1"]
+    session = store.sessions["s1"]
+    assert (session.status, session.created_at, session.updated_at) == (
+        "inactive",
+        AT0,
+        AT0.replace(second=1, microsecond=500000),
+    )
+    assert session.metadata == {"index": "1", "imported": {"from": "steer", "id": "s1"}}
+    one = store.session("s1")
+    assert [message.id for message in one.messages.list()] == ["m1", "m2"]
+    assert [message.id for message in one.messages.leaves()] == ["m3", "m4"]
+    tool = one.messages.get("m3")
+    assert tool is not None
+    assert (tool.tool_call_id, tool.metadata) == ("c1", {"sequence_num": 2})
+    assert tool.content == {"tool_use_id": "c1", "result": {"search": []}}
+
+
+def test_steer_tool_calls_keep_all_that_is_told_of_a_result(store: Store, steer: Path) -> None:
+    import_sqlite(store, steer, "steer")
+    done, failed, pending = store.session("s1").tool_calls.list()
+    assert (done.result, done.started_at, done.metadata) == ({"n": 2}, AT0, {"result": "two", "kind": "search"})
+    assert (failed.error, failed.metadata) == ("no", {"error_json": {"message": "no"}, "kind": "error"})
+    assert store.session("s1").tool_calls.approve(pending.id).status == "approved"
+
+
+def test_steer_events_keep_their_numbers(store: Store, steer: Path) -> None:
+    import_sqlite(store, steer, "steer")
+    first, second, third = store.session("s1").events
+    assert [each["sequence_num"] for each in (first, second, third)] == [0, 3, 4]
+    assert (second.kind, second["model"]) == ("message_complete", "m-9")
+    assert third["data"] == {"type": "odd", "kind": "x", "seq": 1}
+
+
+def test_a_head_that_is_none_of_the_messages_is_told(store: Store, steer: Path) -> None:
+    change(steer, "UPDATE sessions SET active_message_id = 'gone'")
+    (problem,) = import_sqlite(store, steer, "steer").problems
+    assert str(problem).startswith(f"{steer}, table sessions, row 1: active_message_id 'gone'")
+    head = store.session("s1").messages.head()
+    assert head is not None
+    assert head.id == "m4"
+    assert store.sessions["s1"].metadata["steer"] == {"active_message_id": "gone"}
+
+
+# zero
+
+
+@pytest.fixture
+def zero(make: Make) -> Path:
+    event = {"session_id": 1, "at": T0, "kind": "prompt"}
+    return make(
+        schemas.ZERO,
+        sessions=[
+            {"ulid": "01HA", "started_at": T0, "ended_at": T1, "engine_base_url": "http://x", "cli_version": "0.3"},
+            {"ulid": "01HB", "started_at": T1, "cli_version": "0.3", "parent_ulid": "01HA"},
+        ],
+        events=[{**event, "seq": 1, "text": "> hi"}, {**event, "seq": 2, "kind": "system", "text": "welcome"}],
+        milestones=[
+            {"key": "welcome_shown", "value": "true", "at": T0},
+            {"key": "session.label.night", "value": "01HB", "at": T1},
+        ],
+    )
+
+
+def test_zero(store: Store, zero: Path) -> None:
+    imported(store, zero, "zero", sessions=2, events=2, settings=2)
+    first, second = store.sessions["01HA"], store.sessions["01HB"]
+    assert (first.status, first.created_at, first.ended_at) == ("ended", AT0, AT0.replace(second=1, microsecond=500000))
+    assert (second.status, second.parent_id, second.label, second.ended_at) == ("active", "01HA", "night", None)
+    assert first.metadata["zero"] == {"id": 1, "engine_base_url": "http://x", "cli_version": "0.3"}
+    assert store.sessions.find("night").id == "01HB"
+    assert [(each.seq, each.kind, each["text"]) for each in store.session("01HA").events] == [
+        (1, "prompt", "> hi"),
+        (2, "system", "welcome"),
+    ]
+
+
+# codewhale
+
+
+def thread(name: str, **more: Any) -> dict[str, Any]:
+    row = {"id": name, "preview": "p", "ephemeral": 0, "model_provider": "m", "created_at": S0, "updated_at": S0 + 9}
+    return {**row, "status": "idle", "cwd": "/w", "cli_version": "1", "source": "interactive", **more}
+
+
+@pytest.fixture
+def codewhale(make: Make) -> Path:
+    message = {"thread_id": "thread-1", "role": "user", "created_at": S0 + 1}
+    traced = {"workflow_run_id": "w1", "status": "completed", "started_at": S0}
+    return make(
+        schemas.CODEWHALE,
+        threads=[
+            thread("thread-1", title="One", current_leaf_id=2, memory_mode="local", git_sha="abc"),
+            thread("thread-2", status="archived", archived=1, archived_at=S0 + 5, current_leaf_id=4),
+        ],
+        messages=[
+            {**message, "content": "a"},
+            {**message, "content": "b", "role": "assistant", "parent_entry_id": 1, "item_json": {"usage": 3}},
+            {**message, "content": "c", "parent_entry_id": 1},
+            {
+                **message,
+                "thread_id": "thread-2",
+                "role": "history",
+                "content": "forked",
+                "item_json": {"type": "fork", "from_thread_id": "thread-1"},
+            },
+        ],
+        thread_dynamic_tools=[
+            {"thread_id": "thread-1", "position": 1, "name": "z", "input_schema": {"type": "object"}},
+            {"thread_id": "thread-1", "position": 0, "name": "y", "description": "d", "input_schema": {}},
+        ],
+        checkpoints=[
+            {"thread_id": "thread-1", "checkpoint_id": "latest", "state_json": {"n": 1}, "created_at": S0 + 2},
+            {"thread_id": "thread-1", "checkpoint_id": "a/b", "state_json": [1], "created_at": S0 + 3},
+        ],
+        thread_goals=[
+            {
+                "thread_id": "thread-1",
+                "goal_id": "goal-1",
+                "objective": "win",
+                "status": "active",
+                "token_budget": 100,
+                "tokens_used": 7,
+                "created_at": S0,
+                "updated_at": S0,
+            }
+        ],
+        jobs=[
+            {"id": "job-1", "name": "j", "status": "queued", "created_at": S0, "updated_at": S0, "detail": "soon"},
+            {"id": "job-2", "name": "k", "status": "completed", "progress": 100, "created_at": S0, "updated_at": S0},
+        ],
+        workflow_runs=[
+            {"id": "w1", "workflow_id": "f", "goal": "g", "status": "completed", "started_at": S0, "completed_at": S0}
+        ],
+        branch_runs=[{**traced, "id": "b1", "branch_id": "b", "node_id": "n"}],
+        leaf_runs=[{**traced, "id": "l1", "leaf_id": "l", "task_id": "t", "input_hash": "h", "output_json": {"x": 1}}],
+        control_node_runs=[{**traced, "id": "n1", "node_id": "n", "kind": "loop", "selected_children_json": ["b"]}],
+        teacher_candidates=[
+            {
+                "id": "t1",
+                "workflow_run_id": "w1",
+                "control_node_run_id": "n1",
+                "candidate_id": "c",
+                "score": 0.5,
+                "passed": 1,
+                "created_at": S0,
+            }
+        ],
+    )
+
+
+CODEWHALE = {
+    "sessions": 2,
+    "messages": 4,
+    "tools": 2,
+    "checkpoints": 2,
+    "goals": 1,
+    "jobs": 2,
+    "workflows": 5,
+}
+
+
+def test_codewhale_threads(store: Store, codewhale: Path) -> None:
+    imported(store, codewhale, "codewhale", **CODEWHALE)
+    first, second = store.sessions["thread-1"], store.sessions["thread-2"]
+    assert (first.title, first.status, first.memory_mode, first.archived_at) == ("One", "idle", "local", None)
+    assert first.metadata["codewhale"]["git_sha"] == "abc"
+    assert (second.parent_id, second.archived_at) == ("thread-1", AT0.replace(second=5))
+    one = store.session("thread-1")
+    assert [message.content for message in one.messages.list()] == ["a", "b"]
+    assert [message.id for message in one.messages.leaves()] == ["2", "3"]
+    told = one.messages.get("2")
+    assert told is not None
+    assert told.metadata == {"item": {"usage": 3}}
+
+
+# What cannot be imported
+
+
+def test_rows_of_nothing_are_told(store: Store, steer: Path) -> None:
+    change(steer, "DELETE FROM sessions")
+    report = import_sqlite(store, steer, "steer")
+    assert [str(problem) for problem in report.problems] == [
+        f"{steer}, table messages: 4 with session_id 's1', which is not in sessions, were not imported",
+        f"{steer}, table tool_calls: 3 with session_id 's1', which is not in sessions, were not imported",
+        f"{steer}, table events: 3 with session_id 's1', which is not in sessions, were not imported",
+    ]
+    assert numbers(report)["messages"] == (4, 0, 0, 4)
+
+
+def test_tables_and_columns_that_are_not_known(store: Store, zero: Path) -> None:
+    change(
+        zero,
+        "CREATE TABLE extras (a)",
+        "INSERT INTO extras VALUES (1)",
+        "CREATE TABLE unused (a)",
+        "ALTER TABLE sessions ADD COLUMN mood TEXT",
+        "UPDATE sessions SET mood = 'good'",
+        "ALTER TABLE events ADD COLUMN weight INTEGER DEFAULT 3",
+    )
+    (problem,) = import_sqlite(store, zero, "zero").problems
+    assert str(problem) == f"{zero}, table extras: not imported: nothing is known of its 1 rows"
+    assert store.sessions["01HA"].metadata["zero"]["mood"] == "good"
+    assert [each["weight"] for each in store.session("01HA").events] == [3, 3]
+
+
+def test_cells_that_are_not_what_they_should_be_are_told_and_kept(store: Store, steer: Path) -> None:
+    change(
+        steer,
+        "UPDATE messages SET content = '{half' WHERE id = 'm1'",
+        "UPDATE sessions SET created_at = 'never'",
+        "UPDATE tool_calls SET status = 'odd' WHERE id = 'c3'",
+        "UPDATE messages SET content = x'ff00' WHERE id = 'm4'",
+    )
+    report = import_sqlite(store, steer, "steer")
+    told = sorted(f"{problem.place}: {problem.reason}" for problem in report.problems)
+    assert [each.partition(":")[0] for each in told] == [
+        "table messages, row 1",
+        "table messages, row 4",
+        "table sessions, row 1",
+        "table tool_calls, row 3",
+    ]
+    assert "content was kept as text" in told[0]
+    assert numbers(report)["messages"] == (4, 3, 0, 1)
+    assert numbers(report)["tool_calls"] == (3, 2, 0, 1)
+    first = store.session("s1").messages.get("m1")
+    assert first is not None
+    assert first.content == "{half"
+    assert store.sessions["s1"].metadata["steer"] == {"created_at": "never"}
+
+
+def test_ids_that_are_no_file_names(store: Store, make: Make) -> None:
+    long = "x" * 300
+    path = make(schemas.STEER, sessions=[steer_session("a/b:c"), steer_session(long), steer_session("CON")])
+    report = import_sqlite(store, path, "steer")
+    assert report.ids == ["a%2Fb%3Ac", hashlib.sha256(long.encode()).hexdigest(), "%43ON"]
+    assert store.sessions[report.ids[1]].metadata["imported"] == {"from": "steer", "id": long}
+    assert import_sqlite(store, path, "steer")["sessions"].unchanged == 3
+
+
+def test_a_schema_that_is_newer_is_refused_before_anything_is_touched(store: Store, codewhale: Path) -> None:
+    change(codewhale, "PRAGMA user_version = 4")
+    with pytest.raises(NewerFormatError, match="has version 4, and codewhale databases up to version 3 are known"):
+        import_sqlite(store, codewhale, "codewhale")
+    assert not Path(store.path).exists()
+
+
+def test_a_newer_migration_of_zero_is_refused(store: Store, zero: Path) -> None:
+    change(zero, "INSERT INTO refinery_schema_history VALUES (2, 'more', '', '')")
+    with pytest.raises(NewerFormatError, match="version 2"):
+        import_sqlite(store, zero, "zero")
+    assert not Path(store.path).exists()
+
+
+def test_an_older_schema_lacks_tables(store: Store, codewhale: Path) -> None:
+    gone = ("thread_goals", "workflow_runs", "branch_runs", "leaf_runs", "control_node_runs", "teacher_candidates")
+    change(codewhale, *(f"DROP TABLE {table}" for table in gone), "PRAGMA user_version = 1")
+    report = import_sqlite(store, codewhale, "codewhale")
+    assert report.problems == []
+    assert report["workflows"].found == 0
+    change(codewhale, "PRAGMA user_version = 3")
+    with pytest.raises(CorruptRecordError, match="it has no table thread_goals"):
+        import_sqlite(store, codewhale, "codewhale")
+
+
+def test_what_is_no_such_database(store: Store, tmp_path: Path, zero: Path) -> None:
+    with pytest.raises(CorruptRecordError, match="no steer database: its table sessions has no column created_at"):
+        import_sqlite(store, zero, "steer")
+    (tmp_path / "text.db").write_text("hello")
+    with pytest.raises(CorruptRecordError, match="no SQLite database"):
+        import_sqlite(store, tmp_path / "text.db", "steer")
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(CorruptRecordError, match="no SQLite database"):
+        import_sqlite(store, tmp_path / "empty.db", "steer")
+    with pytest.raises(NotFoundError):
+        import_sqlite(store, tmp_path / "nowhere.db", "steer")
+    with pytest.raises(ValueError, match="one of steer, codewhale, zero, soma"):
+        import_sqlite(store, zero, "other")
+    torn = zero.with_name("torn.db")
+    torn.write_bytes(zero.read_bytes()[:5000])
+    with pytest.raises(CorruptRecordError, match="SQLite cannot read"):
+        import_sqlite(store, torn, "zero")
+    assert not Path(store.path).exists()
+
+
+def test_a_database_in_the_store_is_refused(store: Store, zero: Path) -> None:
+    target = Path(store.path) / "state.db"
+    target.parent.mkdir()
+    zero.rename(target)
+    with pytest.raises(InvalidValueError, match="is the store itself"):
+        import_sqlite(store, target, "zero")
+
+
+def test_a_locked_database(store: Store, zero: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsstate.integrations.sqlite.database._PATIENCE", 0.1)
+    with closing(sqlite3.connect(zero, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LockTimeoutError, match="another program keeps the database locked"):
+            import_sqlite(store, zero, "zero")
+
+
+def test_a_write_ahead_log_is_read_and_left_alone(store: Store, zero: Path) -> None:
+    connection = sqlite3.connect(zero, isolation_level=None)
+    with closing(connection):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("INSERT INTO sessions (ulid, started_at, cli_version) VALUES ('01HC', ?, '0.4')", (T0,))
+        before = files_of(zero.parent)
+        assert "state.db-wal" in before
+        report = import_sqlite(store, zero, "zero")
+        assert report.ids == ["01HA", "01HB", "01HC"]
+        assert files_of(zero.parent) == before
+
+
+def test_a_write_ahead_log_that_was_closed_leaves_nothing_beside_it(store: Store, zero: Path) -> None:
+    change(zero, "PRAGMA journal_mode = WAL")
+    assert sorted(files_of(zero.parent)) == ["state.db"]
+    imported(store, zero, "zero", sessions=2, events=2, settings=2)
+    assert sorted(files_of(zero.parent)) == ["state.db"]
+
+
+# Again, and after a crash
+
+
+def test_what_grew_is_completed(store: Store, zero: Path) -> None:
+    import_sqlite(store, zero, "zero")
+    change(zero, "INSERT INTO events (session_id, seq, at, kind, text) VALUES (1, 3, '2025-02-01', 'warn', 'low')")
+    report = import_sqlite(store, zero, "zero")
+    assert report.problems == []
+    assert numbers(report)["events"] == (3, 1, 2, 0)
+    assert store.session("01HA").events.count() == 3
+
+
+def test_what_differs_is_told_and_left(store: Store, steer: Path) -> None:
+    import_sqlite(store, steer, "steer")
+    change(
+        steer,
+        """UPDATE messages SET content = '"other"' WHERE id = 'm2'""",
+        "UPDATE sessions SET system_prompt = 'Be long.', status = 'active'",
+    )
+    before = files_of(Path(store.path))
+    report = import_sqlite(store, steer, "steer")
+    assert files_of(Path(store.path)) == before
+    assert [problem.place for problem in report.problems] == ["table messages, row 2", *["table sessions, row 1"] * 2]
+    assert "messages.jsonl holds something else from here on, and was left as it is (3 messages)" in str(
+        report.problems[0]
+    )
+    assert "config.json differs in system_prompt" in str(report.problems[1])
+    assert "s1.json differs in status" in str(report.problems[2])
+    assert numbers(report)["messages"] == (4, 0, 1, 3)
+
+
+def test_what_users_of_the_store_add_is_no_difference(store: Store, steer: Path) -> None:
+    import_sqlite(store, steer, "steer")
+    store.session("s1").messages.append("user", "and on")
+    store.session("s1").messages.set_head("m1")
+    store.session("s1").tool_calls.approve("c3")
+    store.sessions.set_label("s1", "mine")
+    assert import_sqlite(store, steer, "steer").problems == []
+
+
+def test_another_session_in_its_place_is_left_alone(store: Store, steer: Path) -> None:
+    store.sessions.create(id="s1", title="mine")
+    before = files_of(Path(store.path))
+    report = import_sqlite(store, steer, "steer")
+    assert "which was not imported from here" in str(report.problems[0])
+    assert numbers(report) == {
+        "sessions": (1, 0, 0, 1),
+        "messages": (4, 0, 0, 4),
+        "tool_calls": (3, 0, 0, 3),
+        "events": (3, 0, 0, 3),
+        "documents": (1, 0, 0, 1),
+    }
+    assert files_of(Path(store.path)) == before
+
+
+KILLED = """
+import sys
+from fsstate import Store, StoreOptions
+from fsstate.backends.files import FileBackend
+from fsstate.integrations.sqlite import import_sqlite
+
+left = int(sys.argv[4])
+def dying(method):
+    def called(*given, **more):
+        global left
+        left -= 1
+        if left < 0:
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*given, **more)
+    return called
+for name in ("change", "append"):
+    setattr(FileBackend, name, dying(getattr(FileBackend, name)))
+with Store(sys.argv[1], StoreOptions(durability="process")) as store:
+    import_sqlite(store, sys.argv[2], sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("system", ["steer", "codewhale"])
+def test_killed_at_every_write(system: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    path: Path = request.getfixturevalue(system)
+    with Store(tmp_path / "whole", StoreOptions(durability="process")) as store:
+        whole = import_sqlite(store, path, system)
+    writes = 0
+    while True:
+        state = tmp_path / f"state{writes}"
+        command = [sys.executable, "-c", KILLED, str(state), str(path), system, str(writes)]
+        ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=60, check=False)
+        with Store(state, StoreOptions(durability="process")) as store:
+            report = import_sqlite(store, path, system)
+        assert report.problems == []
+        assert report.total.accounted == whole.total.found
+        assert comparable(state) == comparable(tmp_path / "whole")
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+        writes += 1
+    assert writes > 5
+
+
+def comparable(state: Path) -> dict[str, Any]:
+    """What a store holds, but for times of now and the order of keys."""
+    return {
+        str(path.relative_to(state)): [json.loads(text) for text in texts(path)]
+        for path in sorted(state.rglob("*.json*"))
+        if ".fsstate" not in path.parts
+    }
+
+
+def texts(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
