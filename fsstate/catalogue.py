@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fsstate.record_types import RecordType
+from fsstate.session_documents import SESSIONS
 
 __all__ = ["BUILT_IN"]
 
-BUILT_IN: Final[tuple[RecordType[Any], ...]] = ()
+BUILT_IN: Final[tuple[RecordType[Any], ...]] = (SESSIONS,)

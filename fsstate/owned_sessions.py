@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from fsstate.backends.base import Backend, Blob, Ref
+from fsstate.backends.base import Blob, Ref
 from fsstate.documents import Item, Record
 from fsstate.errors import AlreadyExistsError, InvalidValueError, NotFoundError, WrongOwnerError
 from fsstate.session_documents import Session, SessionDocuments
 from fsstate.session_scope import SessionScope
-from fsstate.times import Clock
+from fsstate.shared import Shared
 
 __all__ = ["OwnedSessions"]
 
@@ -23,10 +23,10 @@ __all__ = ["OwnedSessions"]
 class _OwnedDocuments(SessionDocuments):
     """The documents of one owner's sessions."""
 
-    def __init__(self, backend: Backend, clock: Clock, user_id: str) -> None:
-        super().__init__(backend, clock)
+    def __init__(self, shared: Shared, user_id: str) -> None:
+        super().__init__(shared)
         self.user_id = user_id
-        self._everyones = SessionDocuments(backend, clock)
+        self._everyones = SessionDocuments(shared)
 
     def check(self, name: str) -> None:
         """Raise NotFoundError when there is no such session, WrongOwnerError when it is not the owner's."""
@@ -86,9 +86,9 @@ class OwnedSessions(SessionScope):
     def __init__(self, sessions: SessionScope, user_id: str) -> None:
         if not user_id:
             raise InvalidValueError("an owner's id must not be empty", at="$.user_id")
-        self._owned = _OwnedDocuments(sessions._backend, sessions._clock, user_id)
+        self._owned = _OwnedDocuments(sessions._shared, user_id)
         self._everyones = sessions
-        super().__init__(sessions._projections, sessions._clock, self._owned, sessions._digests)
+        super().__init__(sessions._shared, self._owned, sessions._digests)
 
     def __repr__(self) -> str:
         return f"OwnedSessions({self.user_id!r})"

@@ -1,4 +1,4 @@
-"""What a session's document holds, and how it is saved: whole, stamped when it changed, named by its file."""
+"""What a session's document holds, and the rules that it is saved by."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any, Final, TypedDict
 
 import msgspec
 
-from fsstate.backends.base import Backend, Blob, Ref
-from fsstate.collection import Collection
-from fsstate.times import Clock
+from fsstate.backends.base import Ref
+from fsstate.record_documents import Fields, RecordDocuments
+from fsstate.record_types import RecordType
+from fsstate.shared import Shared
 
-__all__ = ["CATEGORY", "Session", "SessionDocuments", "SessionFields", "named", "naming", "setting"]
+__all__ = ["CATEGORY", "SESSIONS", "Session", "SessionDocuments", "SessionFields", "setting"]
 
 # On disk: do not rename.
 CATEGORY: Final = "sessions"
@@ -59,42 +60,20 @@ class SessionFields(TypedDict, total=False):
     created_at: datetime | None
 
 
-class SessionDocuments(Collection[Session]):
-    """The sessions' documents. A save that changes one stamps it."""
-
-    def __init__(self, backend: Backend, clock: Clock) -> None:
-        super().__init__(backend, CATEGORY, Session)
-        self._clock = clock
-
-    def _decode(self, blob: Blob, ref: Ref) -> Session:
-        return named(super()._decode(blob, ref), ref.name)
-
-    def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
-        if blob is None or data == blob.data:
-            return data
-        before, after = self._decode(blob, ref), self._decode(Blob(data), ref)
-        if before == after or before.updated_at != after.updated_at:
-            return data
-        after.updated_at = self._clock()
-        return self._encode(after, Blob(data), ref)
+# A session's own rules: its times, and what migrations may come.
+SESSIONS: Final = RecordType(CATEGORY, Session, order_by="-updated_at")
 
 
-def named(session: Session, name: str) -> Session:
-    """The session with its file's name as its id: a copied file is a session of its own."""
-    session.id = name
-    return session
+class SessionDocuments(RecordDocuments[Session]):
+    """The sessions' documents. Unlike other records', a session's id is its file's name as it stands."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared, SESSIONS, CATEGORY)
+
+    def _told_by_place(self, document: Fields, ref: Ref) -> Fields:
+        return {"id": ref.name}
 
 
 def setting(field: str, value: object) -> Callable[[Session], None]:
     """The change that sets one attribute."""
     return lambda session: setattr(session, field, value)
-
-
-def naming(name: str, fn: Callable[[Session], Session | None]) -> Callable[[Session], Session]:
-    """The same change, of a session that bears its file's name before and after."""
-
-    def change(session: Session) -> Session:
-        result = fn(named(session, name))
-        return named(session if result is None else result, name)
-
-    return change

@@ -32,12 +32,11 @@ from fsstate.errors import (
     ValidationError,
 )
 from fsstate.messages import Messages
-from fsstate.projection import Projections
 from fsstate.retention import PrunePolicy, PruneReport
-from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, named, naming, setting
+from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, setting
+from fsstate.shared import Shared
 from fsstate.summaries import Digests, SessionFilter, SessionSummary, select, summarise
 from fsstate.sweeper import Seen, Sweeper
-from fsstate.times import Clock
 
 __all__ = ["SessionScope"]
 
@@ -56,13 +55,12 @@ Summaries: TypeAlias = list[SessionSummary]
 class SessionScope(ABC):
     """The sessions whose documents are within reach. The others do not exist here."""
 
-    def __init__(self, projections: Projections, clock: Clock, documents: SessionDocuments, digests: Digests) -> None:
-        self._backend = projections.backend
-        self._projections = projections
-        self._clock = clock
+    def __init__(self, shared: Shared, documents: SessionDocuments, digests: Digests) -> None:
+        self._shared = shared
+        self._backend, self._clock = shared.backend, shared.clock
         self._documents = documents
         self._digests = digests
-        self._sweeper = Sweeper(self._backend, clock, self.ids, self._look)
+        self._sweeper = Sweeper(self._backend, self._clock, self.ids, self._look)
 
     # One session
 
@@ -92,12 +90,11 @@ class SessionScope(ABC):
 
     def get(self, id: str) -> Session | None:  # noqa: A002
         """Return a session, or None. Raises CorruptRecordError or ValidationError for a file that cannot be read."""
-        session = self._documents.get(id)
-        return None if session is None else named(session, id)
+        return self._documents.get(id)
 
     def require(self, id: str) -> Session:  # noqa: A002
         """Return a session. Raises NotFoundError when there is none."""
-        return named(self._documents.require(id), id)
+        return self._documents.require(id)
 
     def __getitem__(self, id: str) -> Session:  # noqa: A002
         return self.require(id)
@@ -125,9 +122,9 @@ class SessionScope(ABC):
         without the lock. `updated_at` is set when anything changed. Raises NotFoundError when there is none, and
         LockTimeoutError when its lock was not free within `timeout` seconds (None: the store's default).
         """
-        session = self._documents.update(id, naming(id, fn), timeout=timeout)
+        session = self._documents.update(id, fn, timeout=timeout)
         self.saved()
-        return named(session, id)
+        return session
 
     @contextmanager
     def edit(self, id: str, *, timeout: float | None = None) -> Generator[Session]:  # noqa: A002
@@ -136,7 +133,7 @@ class SessionScope(ABC):
         As `update` for times and errors, and as `Collection.edit` for what somebody else changed meanwhile.
         """
         with self._documents.edit(id, timeout=timeout) as session:
-            yield named(session, id)
+            yield session
         self.saved()
 
     def delete(self, id: str) -> bool:  # noqa: A002
@@ -258,7 +255,7 @@ class SessionScope(ABC):
 
     def all(self) -> Listed:
         """Return all sessions by id, whole. What cannot be read is logged as a warning and skipped."""
-        return [named(item.value, item.name) for item in self._documents.items()]
+        return [item.value for item in self._documents.items()]
 
     def list(
         self,
@@ -346,9 +343,7 @@ class SessionScope(ABC):
 
     def open_edit(self, id: str, *, timeout: float | None = None) -> Editing[Session]:  # noqa: A002
         """Take the session's lock and read it: `edit` in steps. See `Collection.open_edit`."""
-        editing = self._documents.open_edit(id, timeout=timeout)
-        named(editing.value, id)
-        return editing
+        return self._documents.open_edit(id, timeout=timeout)
 
     def ref_of(self, id: str) -> Ref:  # noqa: A002
         """Return the record whose lock `edit` and `update` hold."""
@@ -364,7 +359,7 @@ class SessionScope(ABC):
         fn: Callable[[Session], Session | None],
     ) -> tuple[Ref, Change]:
         """Return `update` as a change to hand to the backend."""
-        return self._documents.update_change(id, naming(id, fn))
+        return self._documents.update_change(id, fn)
 
     # Inside
 
@@ -391,10 +386,10 @@ class SessionScope(ABC):
             held.release()
 
     def _messages(self, name: str) -> Messages:
-        return Messages(self._projections, self._clock, _ref(name))
+        return Messages(self._shared.projections, self._clock, _ref(name))
 
     def _summary(self, name: str, session: Session) -> SessionSummary:
-        return summarise(named(session, name), self._digests.look(_ref(name))[1])
+        return summarise(session, self._digests.look(_ref(name))[1])
 
     def _title(self, name: str) -> str | None:
         try:

@@ -7,12 +7,11 @@ from typing import TypeAlias
 
 from fsstate.documents import Problem
 from fsstate.owned_sessions import OwnedSessions
-from fsstate.projection import Projections
 from fsstate.retention import PrunePolicy
 from fsstate.session_documents import Session, SessionDocuments
 from fsstate.session_scope import SessionScope
+from fsstate.shared import Shared
 from fsstate.summaries import Digests, SessionSummary
-from fsstate.times import Clock
 
 __all__ = ["OwnedSessions", "Session", "SessionSummary", "Sessions"]
 
@@ -23,9 +22,8 @@ Problems: TypeAlias = list[Problem]
 class Sessions(SessionScope):
     """The sessions of a store."""
 
-    def __init__(self, projections: Projections, clock: Clock) -> None:
-        documents = SessionDocuments(projections.backend, clock)
-        super().__init__(projections, clock, documents, Digests(projections.backend))
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared, SessionDocuments(shared), Digests(shared.backend))
 
     def owned_by(self, user_id: str) -> OwnedSessions:
         """Return the sessions of one user, with which those of all others do not exist. Reads nothing.

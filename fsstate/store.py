@@ -89,7 +89,7 @@ class Store:
         self.options = options
         self.backend = backend
         self._types = {(kind.parent, kind.category): kind for kind in types}
-        self._parts: dict[object, Any] = {}
+        self._made: dict[object, Any] = {}
 
     def __repr__(self) -> str:
         return f"Store({self.path!r})"
@@ -116,18 +116,18 @@ class Store:
 
         return Markdown(self.backend, category)
 
-    def journal(self, category: str, name: str) -> Journal:
-        """Return one log, `<category>/<name>.jsonl`."""
+    def journal(self, category: str, name: str, *, kinds: Iterable[str] | None = None) -> Journal:
+        """Return one log, `<category>/<name>.jsonl`. With `kinds` entries of no other kind are appended."""
         from fsstate.journal import Journal
 
-        return Journal(self.backend, Ref(category, name, LOG), self.options.clock)
+        return Journal(self.backend, Ref(category, name, LOG), self.options.clock, kinds=kinds)
 
     @property
     def sessions(self) -> Sessions:
         """The sessions."""
         from fsstate.sessions import Sessions
 
-        return self._part("sessions", lambda: Sessions(self._shared.projections, self.options.clock))
+        return self._part("sessions", lambda: Sessions(self._shared))
 
     def session(self, id: str) -> SessionHandle:  # noqa: A002 - what the attribute is called
         """Return what belongs to one session: messages, events, tool calls and so on. Reads nothing."""
@@ -201,9 +201,9 @@ class Store:
 
         Waits a little for pruning in the background; later calls raise StoreClosedError.
         """
-        if "sessions" in self._parts:
+        if "sessions" in self._made:
             self.sessions.close()
-        if "shared" in self._parts:
+        if "shared" in self._made:
             self._shared.ownership.close()
         self.backend.close()
 
@@ -226,8 +226,10 @@ class Store:
 
     def _part(self, name: object, make: Callable[[], P]) -> P:
         """The store's one part of this name. Of two threads that are the first at once, both get the same."""
-        found = self._parts.get(name)
-        return self._parts.setdefault(name, make()) if found is None else found
+        found: P | None = self._made.get(name)
+        if found is None:
+            found = self._made.setdefault(name, make())
+        return found
 
     def _folders(self, types: Sequence[RecordType[Any]]) -> Iterator[RecordDocuments[Any]]:
         from fsstate.catalogue import BUILT_IN
