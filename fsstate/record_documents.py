@@ -97,6 +97,10 @@ class RecordDocuments(Collection[T], Generic[T]):
 
     # Writing
 
+    def save(self, ref: Ref, change: Change) -> T:
+        """Make a change that leaves a record, and return it as it was stored."""
+        return self._decode(self._write(ref, change), ref)
+
     def change_fields(self, name: str, change: Callable[[Fields], Fields], *, hold: bool = True) -> Change:
         """A change of the document's fields that does not look through the model; the rules apply.
 
@@ -113,7 +117,7 @@ class RecordDocuments(Collection[T], Generic[T]):
                 return blob.data
             document = codec.decode(blob, self._where(ref))
             after = self._unseen(result, document, ref)
-            return self._ruled(codec.encode(keep_order(after, document)), blob, ref, hold=hold)
+            return self._ruled(codec.encode(keep_order(after, document), where=self._where(ref)), blob, ref, hold=hold)
 
         return changed
 
@@ -156,6 +160,7 @@ class RecordDocuments(Collection[T], Generic[T]):
         if not isinstance(document, dict):
             return document
         fields = {**cast("Fields", document)}
+        self._keep_place(fields, ref)
         fields.update(self._told_by_place(fields, ref))
         if self.kind.versions.latest > 1:
             fields[VERSION] = self.kind.versions.latest
@@ -176,11 +181,13 @@ class RecordDocuments(Collection[T], Generic[T]):
         after = self.fields_of(Blob(data), ref.name)
         if before is not None and same(before, after):
             return data
-        document = codec.decode_bytes(data, self._where(ref))
-        self._keep_place(document, ref)
         holder = self._holder() if hold else None
         where, now = self._where(ref), format_time(self._shared.clock())
         apply_rules(self.kind, before, after, now=now, holder=holder, where=where)
+        if self.kind.derive is not None:
+            # What cannot be read back is not written.
+            self._model.load(after, where)
+        document = codec.decode_bytes(data, where)
         settled = self._unseen(after, document if blob is not None else None, ref)
         return codec.encode(keep_order(settled, document), where=where)
 
@@ -193,10 +200,10 @@ class RecordDocuments(Collection[T], Generic[T]):
             told[self.kind.key] = _key_in(document.get(self.kind.key), ref.name)
         return told
 
-    def _keep_place(self, document: Fields, ref: Ref) -> None:
-        for key, value in self._fixed.items():
-            if document.get(key, value) != value:
-                reason = f"{self._where(ref)} is in the folder of {value!r}; delete the record and create it anew"
+    def _keep_place(self, fields: Fields, ref: Ref) -> None:
+        for key, value in self._told_by_place(fields, ref).items():
+            if fields.get(key) not in (None, "", value):
+                reason = f"{self._where(ref)} is the place of {value!r}; delete the record and create it anew"
                 raise InvalidValueError(reason, at=f"$.{key}")
 
     def _no_object(self, ref: Ref) -> InvalidValueError:

@@ -17,10 +17,11 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from fsstate import ids
-from fsstate.backends.base import Blob, Change, Ref
+from fsstate.backends.base import Change, Ref
 from fsstate.documents import PROBLEMS, Editing, Item, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.migrator import MigrationReport, Progress, migrate
@@ -54,6 +55,7 @@ class Records(Generic[T]):
         self._shared = shared
         self._owner = owner
         self._places = Places(shared, kind, owner)
+        self._root = self._places.of(None)
         self._newest = None if kind.keep is None else Newest(kind.keep)
 
     def __repr__(self) -> str:
@@ -72,8 +74,7 @@ class Records(Generic[T]):
     def add(self, value: T) -> T:
         """Create a record from a whole value, which must have its key. As `create`."""
         documents, name = self._home_of(value)
-        ref, change = documents.create_change(name, value)
-        return documents.value_of(self._write_new(documents, ref, change), name)
+        return self._save_new(documents, *documents.create_change(name, value))
 
     def put(self, value: T) -> T:
         """Save a record, whether it exists or not, and return it as it was stored.
@@ -81,10 +82,8 @@ class Records(Generic[T]):
         Raises InvalidTransitionError when the lifecycle allows no step from the status that it has.
         """
         documents, name = self._home_of(value)
-        ref, change = documents.put_change(name, value)
-        if self._newest is not None and not documents.contains(name):
-            return documents.value_of(self._write_new(documents, ref, change), name)
-        return documents.value_of(self._write(documents, ref, change), name)
+        save = documents.save if documents.contains(name) else partial(self._save_new, documents)
+        return save(*documents.put_change(name, value))
 
     def get(self, id: str, *, within: str | Missing | None = MISSING) -> T | None:  # noqa: A002
         """Return a record, or None. Raises CorruptRecordError or ValidationError for a file that cannot be read."""
@@ -146,7 +145,7 @@ class Records(Generic[T]):
 
     def path_of(self, id: str, *, within: str | Missing | None = MISSING) -> str:  # noqa: A002
         """Return where a person finds a record, or where it would be."""
-        documents = self._places.holding(id, within) or self._places.of(None)
+        documents = self._places.holding(id, within) or self._root
         return documents.path_of(documents.name_of(id))
 
     # Many records
@@ -253,8 +252,7 @@ class Records(Generic[T]):
     def _stepped(self, value: T, id: str, fields: Mapping[str, Any]) -> T:  # noqa: A002
         lifecycle = self.kind.lifecycle
         if lifecycle is not None and "status" in fields:
-            documents = self._places.of(None)
-            status = documents.field(value, "status") or lifecycle.initial
+            status = self._root.field(value, "status") or lifecycle.initial
             lifecycle.check_step(f"{self.kind.category}/{id}", status, fields["status"])
         return self.kind.view.replaced(value, fields)
 
@@ -267,25 +265,20 @@ class Records(Generic[T]):
     ) -> T:
         return documents.update(documents.name_of(id), fn, timeout=timeout)
 
-    def _write(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> Blob:
-        blob = self._shared.backend.change(ref, change, owner=documents.owner)
-        assert blob is not None
-        return blob
-
-    def _write_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> Blob:
+    def _save_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> T:
         """Add a record, and remove in the same breath what its group then has too many."""
         surplus = self._surplus(documents)
         if not surplus or documents.owner is not None:
-            blob = self._write(documents, ref, change)
+            value = documents.save(ref, change)
             documents.change_each(surplus)
-            return blob
+            return value
         outcome, *_ = self._shared.backend.change_many([(ref, change), *surplus], timeout=0)
         if isinstance(outcome, LockTimeoutError):
-            return self._write(documents, ref, change)
+            return documents.save(ref, change)
         if isinstance(outcome, Exception):
             raise outcome
         assert outcome is not None
-        return outcome
+        return documents.value_of(outcome, ref.name)
 
     def _surplus(self, documents: RecordDocuments[T]) -> Listing[tuple[Ref, Change]]:
         if self._newest is None:
@@ -317,7 +310,7 @@ class Records(Generic[T]):
         return [self._places.of(where[group])] if group is not None and group in where else self._places.all()
 
     def _field_of(self, item: Item[T], name: str) -> Any:
-        return self._places.of(None).field(item.value, name)
+        return self._root.field(item.value, name)
 
     def _everything(self) -> Iterator[tuple[RecordDocuments[T], str]]:
         return ((documents, name) for documents in self._places.all() for name in documents.names())

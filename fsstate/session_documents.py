@@ -73,6 +73,9 @@ class SessionDocuments(RecordDocuments[Session]):
     def _told_by_place(self, document: Fields, ref: Ref) -> Fields:
         return {"id": ref.name}
 
+    def _keep_place(self, fields: Fields, ref: Ref) -> None:
+        """Nothing to refuse: a session that takes another's place takes its id as well."""
+
 
 def setting(field: str, value: object) -> Callable[[Session], None]:
     """The change that sets one attribute."""

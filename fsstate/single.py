@@ -59,8 +59,7 @@ class Single(Generic[T]):
 
     def put(self, value: T) -> T:
         """Save it, whether it exists or not, and return it as stored. Raises NotFoundError when its owner is gone."""
-        self._documents.put(self._name, value)
-        return self.require()
+        return self._documents.save(*self._documents.put_change(self._name, value))
 
     def update(self, fn: Callable[[T], T | None], *, default: T | Missing = MISSING, timeout: float | None = None) -> T:
         """Read, change and save it under its lock; return it as saved. As `Collection.update`."""
