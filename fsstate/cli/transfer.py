@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO
 
 import click
 
@@ -15,10 +15,8 @@ from fsstate.cli import output
 from fsstate.cli.addresses import Session, find_session
 from fsstate.cli.base import Group, Settings, pass_settings
 from fsstate.cli.exits import PROBLEM
+from fsstate.cli.progress import ProgressBar
 from fsstate.errors import StorageError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 __all__ = ["export_group", "import_group"]
 
@@ -47,7 +45,7 @@ def import_claude_code(settings: Settings, path: str) -> None:
     """
     from fsstate.integrations.claude_code import import_transcripts
 
-    with _Progress(shown=not settings.json and output.is_terminal(sys.stderr)) as progress:
+    with ProgressBar(settings, "importing") as progress:
         report = import_transcripts(settings.opened, path, progress=progress)
     numbers = {
         name: getattr(report, name) for name in ("sessions", "messages", "events", "tool_calls", "unchanged", "rows")
@@ -69,35 +67,6 @@ def _tell(numbers: dict[str, int], problems: Iterable[object]) -> None:
     output.say(f"imported {output.count(numbers['sessions'], 'session')} from {rows}: {parts}")
     if numbers["unchanged"]:
         output.say(f"{output.count(numbers['unchanged'], 'session')} unchanged")
-
-
-class _Progress:
-    """A progress bar, drawn from the first call on."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-        self._bar: tuple[Progress, TaskID] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar[0].stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._shown:
-            self._bar = self._bar or _start_bar()
-            self._bar[0].update(self._bar[1], completed=done, total=total)
-
-
-def _start_bar() -> tuple[Progress, TaskID]:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=output.console(err=True), transient=True)
-    bar.start()
-    return bar, bar.add_task("importing")
 
 
 @export_group.command(
