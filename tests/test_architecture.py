@@ -17,12 +17,12 @@ queries documents collection markdown journal
 index retention migrations search projection lifecycle ledger sweeper \
 record_types rules ownership shared record_documents record_places recovery migrator records single
 conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
-tool_calls events steps summaries checkpoints runs jobs sources settings catalogue
+tool_calls events steps embedded seeded_log summaries checkpoints runs jobs sources settings catalogue
 store
 aio
 .
-cli __main__ integrations integrations.claude_code integrations.codewhale integrations.landing integrations.oxios \
-integrations.sqlite
+cli __main__ integrations integrations.claude_code integrations.codewhale integrations.files \
+integrations.landing integrations.oxios integrations.sqlite
 """
 OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations"}
 

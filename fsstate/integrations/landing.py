@@ -35,6 +35,7 @@ from fsstate.journal import Log
 from fsstate.markdown import Markdown
 from fsstate.merge import same
 from fsstate.names import name_for
+from fsstate.times import format_time, parse_time
 
 __all__ = [
     "KEY",
@@ -52,6 +53,8 @@ __all__ = [
     "check_apart",
     "is_list",
     "is_object",
+    "session_fields",
+    "setting",
 ]
 
 Object: TypeAlias = dict[str, Any]
@@ -207,6 +210,11 @@ class Landing:
         self.report[kind].failed += number
         if number:
             self.note(place, reason)
+
+    def lose(self, kind: str, place: str | None, reason: str, number: int = 1) -> None:
+        """Say that things were found and could not be imported."""
+        self.expect(kind, number)
+        self.fail(kind, place, f"not imported: {reason}", number)
 
     def note(self, place: str | None, reason: str) -> None:
         """Say that something was not imported as it was found."""
@@ -405,6 +413,48 @@ def is_object(value: object) -> TypeGuard[Object]:
 def is_list(value: object) -> TypeGuard[list[Any]]:
     """Whether a JSON value is an array."""
     return isinstance(value, list)
+
+
+def setting(key: str, value: Any, at: str | None, place: str, **more: Any) -> DocumentItem:
+    """A setting to be; its key nests with "/"."""
+    *folders, name = map(name_for, key.split("/"))
+    told = {"value": value, **({} if at is None else {"updated_at": at}), **more}
+    return DocumentItem("settings", "/".join(["settings", *folders]), name, told, place)
+
+
+def session_fields(found: Object, system: str, note: Callable[[str], None]) -> tuple[Object, Object]:
+    """What a session's document may hold, and its metadata, of the fields that another program kept.
+
+    Times become those of fsstate. What does not fit is told, and stays in the metadata under the system's name.
+    """
+    fields: Object = {key: value for key, value in found.items() if key != "metadata" and value is not None}
+    metadata = found.get("metadata")
+    unfit: Object = {} if metadata is None or is_object(metadata) else {"metadata": metadata}
+    for key in fields.keys() & _TEXTS.keys():
+        try:
+            fields[key] = _TEXTS[key](fields[key])
+        except (ValueError, TypeError):
+            unfit[key] = fields.pop(key)
+    for key in sorted(unfit):
+        note(f"{key} was kept in the metadata, as a session cannot have {unfit[key]!r} there")
+    return fields, {**(metadata if is_object(metadata) else {}), **({system: unfit} if unfit else {})}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _time(value: object) -> str:
+    return format_time(parse_time(value))
+
+
+_TEXTS: Final[Mapping[str, Callable[[object], str]]] = {
+    **dict.fromkeys(("user_id", "title", "status", "project_id", "parent_id", "parent_message_id"), _text),
+    **dict.fromkeys(("label", "memory_mode"), _text),
+    **dict.fromkeys(("created_at", "updated_at", "ended_at", "archived_at"), _time),
+}
 
 
 class _Lines(NamedTuple):

@@ -133,13 +133,6 @@ class Reader:
             category = f"{category}/{name_for(told[group])}"
         return DocumentItem(cells.kind, category, name_for(name), {**told, **cells.rest(), **value}, cells.place)
 
-    def setting(self, key: str, value: Any, at: str | None, cells: Cells) -> DocumentItem:
-        """A setting; its key nests with "/"."""
-        folder, _, name = key.rpartition("/")
-        category = "/".join(["settings", *map(name_for, folder.split("/"))]) if folder else "settings"
-        told = {"value": value, **fields(updated_at=at), **(cells.rest() if value is not cells.rest() else {})}
-        return DocumentItem("settings", category, name_for(name), told, cells.place)
-
     def counted(self, item: DocumentItem) -> DocumentItem:
         """The document, counted: it comes from cells of a row that is something else."""
         self._landing.expect(item.kind, item.parts)

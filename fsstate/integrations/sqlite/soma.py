@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fsstate.integrations.landing import Entry, Object, SessionItem
+from fsstate.integrations.landing import Entry, Object, SessionItem, setting
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
 
@@ -44,14 +44,14 @@ def read(reader: Reader) -> Iterator[Item]:
 def _settings(reader: Reader) -> Iterator[Item]:
     for cells in reader.cells("sessions"):
         name, at = cells.text("id") or "", cells.time("created_at")
-        yield reader.setting(f"soma/sessions/{name}", cells.rest(), at, cells)
+        yield setting(f"soma/sessions/{name}", cells.rest(), at, cells.place)
     for cells in reader.cells("provider_status"):
         name, at, is_ok = cells.text("provider") or "", cells.time("last_tested_at"), cells.flag("last_test_ok")
-        yield reader.setting(f"providers/{name}", fields(last_test_ok=is_ok) | cells.rest(), at, cells)
+        yield setting(f"providers/{name}", fields(last_test_ok=is_ok) | cells.rest(), at, cells.place)
     for cells in reader.cells("provider_selection"):
         cells.take("singleton")
         at = cells.time("updated_at")
-        yield reader.setting("provider_selection", cells.rest(), at, cells)
+        yield setting("provider_selection", cells.rest(), at, cells.place)
 
 
 def _session(reader: Reader, cells: Cells) -> SessionItem:

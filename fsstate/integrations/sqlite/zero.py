@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fsstate.integrations.landing import Entry, Object, SessionItem
+from fsstate.integrations.landing import Entry, Object, SessionItem, setting
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
 from fsstate.names import name_for
@@ -32,7 +32,7 @@ def read(reader: Reader) -> Iterator[Item]:
     reader.orphans("events", "session_id", "sessions")
     for cells in reader.cells("milestones", "key"):
         key, at = cells.text("key") or "", cells.time("at")
-        yield reader.setting(f"milestones/{key}", cells.take("value"), at, cells)
+        yield setting(f"milestones/{key}", cells.take("value"), at, cells.place, **cells.rest())
 
 
 _LABELS: Final[Owned] = ("key LIKE 'session.label.%'", ())
