@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
@@ -71,21 +72,25 @@ class Log:
 
     def rows(self, after: int = 0) -> Iterator[dict[str, Any]]:
         """Iterate over the entries with a seq greater than `after`, in the order of the file."""
-        return self._readable(self._backend.entries(self.ref, after=after))
+        return self._readable(self._entries(after))
 
     def rows_backwards(self) -> Iterator[dict[str, Any]]:
         """Iterate over the entries from the last to the first, reading only as far as asked."""
-        return self._readable(self._backend.entries_backwards(self.ref))
+        return self._readable(self._entries_backwards())
+
+    def stamp(self) -> tuple[int, ...] | None:
+        """Return a value that changes whenever what is read does; None when there is no log. Reads no entry."""
+        return self._backend.log_stamp(self.ref)
 
     def count(self) -> int:
         """Return the number of entries. Reads the log, unless it is as it was at the last count."""
         # The stamp first: if the log grows in between, the next count sees another stamp and counts again.
-        stamp = self._backend.log_stamp(self.ref)
+        stamp = self.stamp()
         if stamp is None:
             return 0
         counted, number = self._counted
         if counted != stamp:
-            number = sum(1 for line in self._backend.entries(self.ref) if isinstance(line, LogLine))
+            number = sum(1 for line in self._entries() if isinstance(line, LogLine))
             self._counted = stamp, number
         return number
 
@@ -97,12 +102,18 @@ class Log:
         """Return what is wrong with the log: lines that are no entries, and seqs that do not grow. Reads all of it."""
         found: list[CorruptRecordError] = []
         previous = 0
-        for line in self._backend.entries(self.ref):
+        for line in self._entries():
             flaw = self._flaw(line, previous)
             if flaw is not None:
                 found.append(flaw)
             previous = max(previous, line.seq) if isinstance(line, LogLine) else previous
         return found
+
+    def _entries(self, after: int = 0) -> Iterator[LogLine | BadLine]:
+        return self._backend.entries(self.ref, after=after)
+
+    def _entries_backwards(self) -> Iterator[LogLine | BadLine]:
+        return self._backend.entries_backwards(self.ref)
 
     def _flaw(self, line: LogLine | BadLine, previous: int) -> CorruptRecordError | None:
         if isinstance(line, BadLine):
@@ -160,11 +171,23 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """A log of entries, each with a kind, a time and fields of its own."""
+    """A log of entries, each with a kind, a time and fields of its own.
 
-    def __init__(self, backend: Backend, ref: Ref, clock: Clock = now, *, owner: Ref | None = None) -> None:
+    With `kinds` nothing of another kind is appended. What the log holds already is read as it stands.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        ref: Ref,
+        clock: Clock = now,
+        *,
+        owner: Ref | None = None,
+        kinds: Iterable[str] | None = None,
+    ) -> None:
         self.log = Log(backend, ref, owner=owner)
         self._clock = clock
+        self._kinds = None if kinds is None else _declared(kinds)
 
     def __repr__(self) -> str:
         return f"Journal({str(self.log.ref)!r})"
@@ -177,7 +200,8 @@ class Journal:
     def append(self, /, kind: str, *, at: datetime | str | None = None, **fields: Any) -> int:
         """Append an entry, durably, and return its seq. `at` defaults to the present time.
 
-        Raises InvalidValueError for what JSON cannot hold, and for fields named `seq` or `fsstate`.
+        Raises InvalidValueError for a kind that is not declared, what JSON cannot hold, and fields named `seq` or
+        `fsstate`.
         """
         return self.log.append_lines([self.encode(kind, fields, at=at)])[0]
 
@@ -189,6 +213,11 @@ class Journal:
         """Return the line for an entry, as `compose` and the log take it."""
         if not _is_kind(kind):
             raise InvalidValueError(f"the kind must be a text that is not empty, got {kind!r}", at="$.kind")
+        if self._kinds is not None and kind not in self._kinds:
+            known = ", ".join(self._kinds) or "none"
+            raise InvalidValueError(
+                f"the kind {kind!r} is not declared for {self.path}; declared: {known}", at="$.kind"
+            )
         for key in ("kind", "at"):
             if key in fields:
                 raise InvalidValueError(f"{key!r} is no field; give it by itself", at=f"$.{key}")
@@ -263,6 +292,17 @@ def _entry(row: dict[str, Any]) -> Entry:
     if at is not None:
         del row["at"]
     return Entry(seq, kind, at, row)
+
+
+def _declared(kinds: Iterable[str]) -> tuple[str, ...]:
+    # A text is iterable too: over its own letters, which is never what was meant.
+    if isinstance(kinds, str):
+        raise TypeError(f"kinds must be a collection of texts, such as ({kinds!r},), got the text {kinds!r}")
+    declared = tuple(kinds)
+    for kind in declared:
+        if not _is_kind(kind):
+            raise ValueError(f"each of kinds must be a text that is not empty, got {kind!r}")
+    return tuple(sorted(declared)) if isinstance(kinds, AbstractSet) else declared
 
 
 def _is_kind(kind: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Final, TypeVar, overload
 
@@ -94,11 +95,15 @@ class SessionHandle:
         """Return Markdown documents that belong to the session, in `sessions/<id>/` or a folder `name` below it."""
         return Markdown(self._shared.backend, self._below(name), owner=self._owner)
 
-    def journal(self, name: str) -> Journal:
-        """Return a journal, `sessions/<id>/<name>.jsonl`. Raises ValueError for the session's logs of other kinds."""
+    def journal(self, name: str, *, kinds: Iterable[str] | None = None) -> Journal:
+        """Return a journal, `sessions/<id>/<name>.jsonl`. With `kinds` no others are appended; "events" may have them.
+
+        Raises ValueError for the session's logs that are no journals.
+        """
         if name in _MEANINGFUL:
             raise ValueError(f"{name!r} is no plain journal; use session.{name}")
-        return Journal(self._shared.backend, Ref(self._category, name, LOG), self._shared.clock, owner=self._owner)
+        ref, shared = Ref(self._category, name, LOG), self._shared
+        return Journal(shared.backend, ref, shared.clock, owner=self._owner, kinds=kinds)
 
     def records(self, kind: RecordType[T]) -> Records[T]:
         """Return the session's records of a type that you declared with `parent="sessions"`, in its folder."""

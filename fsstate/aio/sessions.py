@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -221,6 +221,6 @@ class AsyncSessionHandle(Mirror[SessionHandle]):
         """Return the session's records of a type that you declared with `parent="sessions"`."""
         return AsyncRecords(self.sync.records(kind), self.offload, self._timeout)
 
-    def journal(self, name: str) -> AsyncJournal:
-        """Return a journal that belongs to the session."""
-        return AsyncJournal(self.sync.journal(name), self._backend, self.offload)
+    def journal(self, name: str, *, kinds: Iterable[str] | None = None) -> AsyncJournal:
+        """Return a journal that belongs to the session. With `kinds` entries of no other kind are appended."""
+        return AsyncJournal(self.sync.journal(name, kinds=kinds), self._backend, self.offload)

@@ -93,9 +93,9 @@ class AsyncStore:
         """Return the Markdown documents of a category."""
         return AsyncMarkdown(self.sync.markdown(category), self.sync.backend, self.offload, self._timeout)
 
-    def journal(self, category: str, name: str) -> AsyncJournal:
-        """Return one log, `<category>/<name>.jsonl`."""
-        return AsyncJournal(self.sync.journal(category, name), self.sync.backend, self.offload)
+    def journal(self, category: str, name: str, *, kinds: Iterable[str] | None = None) -> AsyncJournal:
+        """Return one log, `<category>/<name>.jsonl`. With `kinds` entries of no other kind are appended."""
+        return AsyncJournal(self.sync.journal(category, name, kinds=kinds), self.sync.backend, self.offload)
 
     @cached_property
     def sessions(self) -> AsyncSessions:

@@ -13,6 +13,7 @@ import pytest
 from fsstate.backends.base import LOG, Backend, LogLine, Ref
 from fsstate.errors import CorruptRecordError, InvalidNameError, InvalidValueError, NotFoundError
 from fsstate.journal import Entry, Journal, Log
+from fsstate.store import Store
 from tests.contract.conftest import Background, View
 
 TRAIL = Ref("audit", "trail", LOG)
@@ -35,6 +36,56 @@ def lines_of(backend: Backend) -> list[bytes]:
 
 def seqs(entries: list[Entry]) -> list[int]:
     return [entry.seq for entry in entries]
+
+
+class TestDeclaredKinds:
+    @pytest.fixture
+    def declared(self, backend: Backend, view: View) -> Journal:
+        return view(Journal(backend, TRAIL, lambda: NOON, kinds=("prompt", "reply")))  # type: ignore[no-any-return]
+
+    def test_others_are_refused(self, declared: Journal, backend: Backend) -> None:
+        assert declared.append("prompt", text="a") == 1
+        for attempt in (
+            lambda: declared.append("promt"),
+            lambda: declared.append_many([("reply", {}), ("promt", {})]),
+        ):
+            with pytest.raises(InvalidValueError, match=r"'promt' is not declared .*: prompt, reply") as caught:
+                attempt()
+            assert caught.value.at == "$.kind"
+        with pytest.raises(InvalidValueError):
+            Journal(backend, TRAIL, kinds={"b", "a"}).compose("c", {})
+        assert [entry.kind for entry in declared.read()] == ["prompt"]
+
+    def test_what_is_there_is_read_as_it_is(self, declared: Journal, backend: Backend) -> None:
+        Journal(backend, TRAIL).append("other", x=1)
+        backend.append(TRAIL, lambda _: [b'{"text":"no kind"}'])
+        declared.append("reply")
+        assert [entry.kind for entry in declared.read()] == ["other", "", "reply"]
+        assert (declared.count(), declared.problems()) == (3, [])
+
+    def test_declarations(self, backend: Backend) -> None:
+        with pytest.raises(TypeError, match="'prompt'"):
+            Journal(backend, TRAIL, kinds="prompt")
+        for odd in ([""], [None]):
+            with pytest.raises(ValueError, match="not empty"):
+                Journal(backend, TRAIL, kinds=odd)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match="b, a"):
+            Journal(backend, TRAIL, kinds=iter(["b", "a"])).append("c")
+        with pytest.raises(InvalidValueError, match="none"):
+            Journal(backend, TRAIL, kinds=()).append("c")
+
+    def test_in_a_store(self, store: Store) -> None:
+        store.sessions.create(id="s")
+        for journal in (
+            store.journal("audit", "trail", kinds=("a",)),
+            store.session("s").journal("events", kinds=("a",)),
+            store.session("s").journal("own", kinds={"a"}),
+        ):
+            journal.append("a")
+            with pytest.raises(InvalidValueError):
+                journal.append("b")
+            assert journal.count() == 1
+        assert [entry.kind for entry in store.session("s").events.read()] == ["a"]
 
 
 class TestAppend:
