@@ -1,20 +1,22 @@
 """A session's conversation as readers see it: what is in its log, and what is under way.
 
-Reading takes no lock and never waits for a writer. What other programs and hands wrote is read as far as it can be.
+Reading takes no lock and never waits for a writer. What other programs and hands wrote is read as far as it can be,
+also what stands in the session's document instead of the log; see `fsstate.embedded`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
-from fsstate.backends.base import LOG, Ref
+from fsstate.backends.base import Ref
 from fsstate.conversation import Message, Tree, head_of, message_of, recent_branch
 from fsstate.errors import CorruptRecordError, NotFoundError, ValidationError
-from fsstate.journal import Log
 from fsstate.projection import Projection, Projections, Row, readable
 from fsstate.queries import Missing
+from fsstate.seeded_log import message_log
 from fsstate.streams import Streams
 
 __all__ = ["MessageList", "MessageReader", "Rows"]
@@ -32,7 +34,7 @@ class MessageReader:
 
     def __init__(self, projections: Projections, owner: Ref) -> None:
         backend = projections.backend
-        self.log = Log(backend, Ref(f"{owner.category}/{owner.name}", "messages", LOG), owner=owner)
+        self.log = message_log(backend, owner)
         self._backend = backend
         self._projections = projections
         self._streams = Streams(backend, owner)
@@ -96,13 +98,14 @@ class MessageReader:
         return self._ask(lambda tree: len(tree.rows))
 
     def problems(self) -> Problems:
-        """Return what is wrong with the log's lines, and with messages in it that cannot be read. Reads all of it."""
+        """Return what is wrong with the log's lines, and with messages in it that cannot be read. Reads all of it.
+
+        While the messages stand in the session's document, also what is wrong with them there.
+        """
         found: Problems = [*self.log.problems()]
-        for row in self._ask(lambda tree: list(tree.rows.values())):
-            try:
-                message_of(row, self.path)
-            except ValidationError as error:
-                found.append(error)
+        # A document that cannot be read was named just now.
+        with contextlib.suppress(CorruptRecordError):
+            found += self._ask(lambda tree: list(self._misfits(tree.rows.values())))
         return found
 
     # Inside
@@ -115,13 +118,29 @@ class MessageReader:
         # Before the log is looked at: a message that is finished in between is then seen twice rather than not at all,
         # and the one in the log counts.
         unfinished = self._streams.unfinished()
+        if self.log.is_blank():
+            return question(self._blank_tree().with_unfinished(unfinished))
         return self._tree.view(lambda tree: question(tree.with_unfinished(unfinished)))
+
+    def _blank_tree(self) -> Tree:
+        """What the log would begin with. Not kept as a projection is: that looks at the log's file only."""
+        tree = Tree()
+        for row in self.log.seeds():
+            tree.fold(row)
+        return tree
 
     def _view(self, question: Callable[[Tree], Iterable[Row]]) -> MessageList:
         return self._ask(lambda tree: self._readable(question(tree)))
 
     def _readable(self, rows: Iterable[Row]) -> MessageList:
         return list(readable(rows, lambda row: message_of(row, self.path)))
+
+    def _misfits(self, rows: Iterable[Row]) -> Iterator[ValidationError]:
+        for row in rows:
+            try:
+                message_of(row, self.path)
+            except ValidationError as error:
+                yield error
 
     def _recent(self, limit: int) -> MessageList | None:
         if limit <= 0 or self._tree.is_current() or self._streams.ids():

@@ -6,6 +6,8 @@
   "interrupted", and the next append puts it in its place in the log.
 - What other programs and hands wrote is read as far as it can be: missing parents, several roots, circles. A line that
   is no message is skipped with a warning, and `problems` names it.
+- A conversation that the session's document holds itself, as oxios writes it, is read there. The first write puts it
+  into the log, which is the truth from then on; the document stays as it is.
 
 All methods may be called from any thread.
 """
@@ -185,8 +187,10 @@ class Messages(MessageReader):
     def settle(self) -> dict[str, Row]:
         """Put messages whose writers died into the log, as "interrupted"; return those still under way.
 
-        Every other write does this first. It costs one look at a directory, as a rule.
+        Before that, those that only the session's document holds. Every other write does this first. It costs one look
+        at a directory and one at the document, as a rule.
         """
+        self.log.begin()
         names = self._streams.ids()
         for name in names:
             if not self._streams.is_alive(name):
@@ -240,6 +244,7 @@ class Messages(MessageReader):
             changed.update(after.rows[name])
             return [row]
 
+        self.log.begin()
         self._tree.append(decide)
         return message_of(changed, self.path)
 

@@ -2,23 +2,27 @@
 
 Steps are numbered from 0 and never changed. A message says which steps led to it by a range, first and behind the last;
 a number stays a step's own, also when earlier ones were trimmed. Appends are durable. Any thread may call.
+
+Steps that the session's document holds itself, as oxios writes them, are read there; the first append puts them into
+the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from fsstate.backends.base import LOG, Backend, Ref
+from fsstate.backends.base import Backend, Ref
 from fsstate.conversation import copied
-from fsstate.errors import CorruptRecordError
-from fsstate.journal import Log
+from fsstate.errors import CorruptRecordError, ValidationError
 from fsstate.models import Model
 from fsstate.projection import Row, readable
+from fsstate.seeded_log import step_log
 from fsstate.times import Clock, format_time
 
 __all__ = ["Step", "Steps"]
@@ -43,14 +47,14 @@ _FIELDS: Final = ("tool_name", "tool_args", "output_summary", "duration_ms", "is
 _MODEL: Final[Model[Step]] = Model.of(Step)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 # The class has a method called `list`.
 Listing: TypeAlias = list[Step]
-Problems: TypeAlias = list[CorruptRecordError]
+Problems: TypeAlias = list[CorruptRecordError | ValidationError]
 
 
 class Steps:
     """The steps of one session."""
 
     def __init__(self, backend: Backend, clock: Clock, owner: Ref) -> None:
-        self.log = Log(backend, Ref(f"{owner.category}/{owner.name}", "steps", LOG), owner=owner)
+        self.log = step_log(backend, owner)
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -104,8 +108,22 @@ class Steps:
         return self.log.count()
 
     def problems(self) -> Problems:
-        """Return what is wrong with the log's lines. Reads all of it."""
-        return self.log.problems()
+        """Return what is wrong with the log's lines, and with steps in it that cannot be read. Reads all of it.
+
+        While the steps stand in the session's document, also what is wrong with them there.
+        """
+        found: Problems = [*self.log.problems()]
+        # A document that cannot be read was named just now.
+        with contextlib.suppress(CorruptRecordError):
+            found += self._misfits()
+        return found
+
+    def _misfits(self) -> Iterator[ValidationError]:
+        for row in self.log.rows():
+            try:
+                self._step(row)
+            except ValidationError as error:
+                yield error
 
     def _typed(self, rows: Iterable[Row]) -> Listing:
         return [*readable(rows, self._step)]
@@ -113,7 +131,7 @@ class Steps:
     def _step(self, row: Row) -> Step:
         known: Row = {key: row.pop(key) for key in _FIELDS if key in row}
         known["number"] = row.pop("seq") - 1
-        return _MODEL.load({**known, "extra": row}, self.path)
+        return _MODEL.load({**known, "extra": row}, f"{self.path}: step {known['number']}")
 
 
 def _row_of(step: Step) -> Row:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -17,6 +18,7 @@ from fsstate.forks import renew_in_children
 from fsstate.journal import Log
 from fsstate.projection import Row
 from fsstate.queries import ordered, page
+from fsstate.seeded_log import is_blank, may_be_seeded, message_log
 from fsstate.session_documents import Session
 from fsstate.streams import Streams
 from fsstate.times import parse_time
@@ -26,10 +28,15 @@ __all__ = ["Digests", "SessionFilter", "SessionSummary", "Stamps", "project_of",
 _TITLE_LENGTH: Final = 60
 # Digests of this many sessions are remembered, at about 1 KB each.
 _MOST_DIGESTS: Final = 50_000
+# So far back are the logs of events and tool calls searched for a model.
+_MOST_ROWS: Final = 200
+_BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 _ORDERS: Final = ("updated_at", "created_at", "message_count", "title")
 
 # How the logs of a session look: the stamp of each.
 Stamps: TypeAlias = tuple[tuple[str, tuple[int, ...] | None], ...]
+# When something that names a model was entered, and that model.
+_Named: TypeAlias = tuple[datetime | None, str]
 
 
 class SessionSummary(msgspec.Struct, kw_only=True, frozen=True):
@@ -37,7 +44,8 @@ class SessionSummary(msgspec.Struct, kw_only=True, frozen=True):
 
     `title` is the session's, or its metadata's, or the first line of the first user message, cut at 60 characters;
     `project_id` the session's or its metadata's; `updated_at` the latest of the document's and of all logs' last
-    entries; `last_model` the model of the latest message that names one.
+    entries. `last_model` is what the latest of these names as its `model`: a message, one of the last 200 events, one
+    of the last 200 lines of tool calls. In each log the last one in the file counts, and of these the latest by time.
     """
 
     id: str
@@ -77,14 +85,17 @@ class Digests:
         """How a session's logs look now, and their digest. Reads them only if they look other than before."""
         category = f"{owner.category}/{owner.name}"
         streams = f"{category}/streams"
+        messages = f"{category}/messages{LOG}"
         # Before reading: what is appended meanwhile makes the next look read again.
         refs = [Ref(below, name, LOG) for below in (category, streams) for name in self._backend.names(below, LOG)]
         stamps = tuple((str(ref), self._backend.log_stamp(ref)) for ref in refs)
+        if is_blank(dict(stamps).get(messages)) and may_be_seeded(self._backend, owner):
+            stamps += ((messages, message_log(self._backend, owner).stamp()),)
         with self._lock:
             known = self._known.get(category)
         if known is not None and known[0] == stamps:
             return known
-        found = stamps, (self._read(owner, refs) if refs else Digest())
+        found = stamps, (self._read(owner, refs) if stamps else Digest())
         with self._lock:
             if len(self._known) >= _MOST_DIGESTS:
                 self._known.clear()
@@ -100,26 +111,48 @@ class Digests:
         streams = Streams(self._backend, owner)
         # Before the messages are read: one that is finished in between counts there.
         begun = [ref.name for ref in refs if ref.category != category and streams.is_begun(ref.name)]
-        times = [_last_time(Log(self._backend, ref)) for ref in refs]
+        messages = message_log(self._backend, owner)
+        logs = [messages, *(Log(self._backend, ref) for ref in refs if ref != messages.ref)]
+        times = [_time_of(row) for log in logs for row in islice(log.rows_backwards(), 1)]
         tree = Tree()
-        for row in Log(self._backend, Ref(category, "messages", LOG)).rows():
+        for row in messages.rows():
             tree.fold(row)
-        under_way = [name for name in begun if name not in tree.rows]
-        last_time = max((time for time in times if time is not None), default=None)
-        return _digest(list(tree.rows.values()), len(under_way), last_time)
+        rows = list(tree.rows.values())
+        # Messages first: of equal times theirs counts.
+        named = [_last_named(reversed(rows)), *(self._last_named_in(ref) for ref in refs if ref.category == category)]
+        return Digest(
+            message_count=len(rows) + sum(name not in tree.rows for name in begun),
+            first_text=_first_text(rows),
+            last_model=_latest([each for each in named if each is not None]),
+            last_time=max((time for time in times if time is not None), default=None),
+        )
+
+    def _last_named_in(self, ref: Ref) -> _Named | None:
+        if ref.name not in ("events", "tool_calls"):
+            return None
+        return _last_named(islice(Log(self._backend, ref).rows_backwards(), _MOST_ROWS))
 
 
-def _digest(rows: list[Row], under_way: int, last_time: datetime | None) -> Digest:
+def _first_text(rows: Iterable[Row]) -> str | None:
     texts = (text_of(row.get("content")).strip() for row in rows if row.get("role") == "user")
-    models = (row["model"] for row in reversed(rows) if isinstance(row.get("model"), str))
     first = next((text for text in texts if text), None)
-    return Digest(len(rows) + under_way, first and first[: 4 * _TITLE_LENGTH], next(models, None), last_time)
+    return first and first[: 4 * _TITLE_LENGTH]
 
 
-def _last_time(log: Log) -> datetime | None:
-    row = next(log.rows_backwards(), None)
+def _last_named(backwards: Iterable[Row]) -> _Named | None:
+    """The first of the rows that names a model, as its time and the model."""
+    row = next((row for row in backwards if _text(row.get("model"))), None)
+    return None if row is None else (_time_of(row), row["model"])
+
+
+def _latest(named: Iterable[_Named]) -> str | None:
+    latest = max(named, key=lambda each: each[0] or _BEFORE_ALL, default=None)
+    return None if latest is None else latest[1]
+
+
+def _time_of(row: Row) -> datetime | None:
     try:
-        return parse_time(row["at"]) if row is not None and "at" in row else None
+        return parse_time(row["at"]) if "at" in row else None
     except ValueError:
         return None
 

@@ -205,7 +205,8 @@ class Backend(Protocol):
     def log_stamp(self, ref: Ref) -> tuple[int, ...] | None:
         """A value that changes whenever the log does; None when it does not exist. Costs no read.
 
-        With more than one item, the first tells the file from every other and the second is its size in bytes.
+        With more than one item, the first tells the file from every other and the second is its size in bytes: 0
+        only while the log never had an entry.
         """
         ...
 

@@ -17,6 +17,7 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from fsstate.backends.base import (
+    TRIM_MARKER,
     Appended,
     BadLine,
     Blob,
@@ -80,7 +81,8 @@ class _Log:
         self.last_seq = last_seq
         # No two logs have the same, and a log's bytes are never less than they were: together they are its stamp.
         self.born = born
-        self.size = _size_of(lines)
+        # What stands for trimmed entries counts, too: only a log that never had any has no bytes.
+        self.size = _size_of(lines) or (len(TRIM_MARKER) if last_seq else 0)
 
 
 class _Lock:
