@@ -247,11 +247,11 @@ class Mirror(Generic[S_co]):
 
 def offloaded(
     method: Callable[Concatenate[S, P], R],
-) -> Callable[Concatenate[Mirror[S], P], Coroutine[Any, Any, R]]:
-    """The method of a mirror that does what `method` does, in a worker thread."""
+) -> Callable[Concatenate[Mirror[Any], P], Coroutine[Any, Any, R]]:
+    """The method of a mirror of an S that does what `method` does, in a worker thread."""
 
     @wraps(method)
-    async def awaited(self: Mirror[S], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def awaited(self: Mirror[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await self.offload.run(method, self.sync, *args, **kwargs)
 
     return awaited
