@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +17,9 @@ from fsstate.cli.base import Group, Settings, pass_settings
 from fsstate.cli.exits import PROBLEM
 from fsstate.cli.progress import ProgressBar
 from fsstate.errors import StorageError
+
+if TYPE_CHECKING:
+    from fsstate.integrations.landing import ImportReport
 
 __all__ = ["export_group", "import_group"]
 
@@ -67,6 +70,95 @@ def _tell(numbers: dict[str, int], problems: Iterable[object]) -> None:
     output.say(f"imported {output.count(numbers['sessions'], 'session')} from {rows}: {parts}")
     if numbers["unchanged"]:
         output.say(f"{output.count(numbers['unchanged'], 'session')} unchanged")
+
+
+_REPORT: Final = (
+    '{"kinds": {kind: {"found", "imported", "unchanged", "failed": numbers}},',
+    ' "sessions": [id], "problems": [text], "passed_over": [text]}',
+)
+# Those of `fsstate.integrations.sqlite.SYSTEMS`, which is not needed to tell of them.
+_SYSTEMS: Final = ("steer", "codewhale", "zero", "soma")
+
+
+@import_group.command("oxios", shape=_REPORT)
+@click.argument("path", type=click.Path(exists=True, file_okay=False))
+@pass_settings
+def import_oxios_directory(settings: Settings, path: str) -> None:
+    """Import a state directory of oxios.
+
+    Sessions, with the messages and steps that they embed, and all JSON and Markdown documents. Importing again writes
+    what is missing and changes nothing. What cannot be imported is reported; the exit code is 1 then.
+    """
+    from fsstate.integrations.oxios import import_oxios
+
+    with ProgressBar(settings, "importing") as progress:
+        report = import_oxios(settings.opened, path, progress=progress)
+    _report(settings, report)
+
+
+@import_group.command("codewhale", shape=_REPORT)
+@click.argument("path", type=click.Path(exists=True, file_okay=False))
+@pass_settings
+def import_codewhale_directory(settings: Settings, path: str) -> None:
+    """Import the files that codewhale keeps.
+
+    Saved sessions, threads with their turns and events, and the index of names; its database is imported by
+    `import sqlite`. Importing again writes what is missing and changes nothing. Files of a newer version are refused
+    before anything is written. What cannot be imported is reported; the exit code is 1 then.
+    """
+    from fsstate.integrations.codewhale import import_codewhale
+
+    with ProgressBar(settings, "importing") as progress:
+        report = import_codewhale(settings.opened, path, progress=progress)
+    _report(settings, report)
+
+
+@import_group.command("sqlite", shape=_REPORT)
+@click.option("--from", "system", type=click.Choice(_SYSTEMS), required=True, help="Whose database it is.")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False))
+@pass_settings
+def import_sqlite_database(settings: Settings, system: str, path: str) -> None:
+    """Import a SQLite database of another program.
+
+    The database is only read, also while its program runs. Importing again writes what is missing and changes nothing.
+    A newer schema is refused before anything is written. What cannot be imported is reported; the exit code is 1 then.
+    """
+    from fsstate.integrations.sqlite import import_sqlite
+
+    with ProgressBar(settings, "importing") as progress:
+        report = import_sqlite(settings.opened, path, system, progress=progress)
+    _report(settings, report)
+
+
+def _report(settings: Settings, report: ImportReport) -> None:
+    found = {kind: tally for kind, tally in report.tallies.items() if tally.found or tally.accounted}
+    numbers = {kind: {name: getattr(tally, name) for name in _COLUMNS} for kind, tally in found.items()}
+    if settings.json:
+        problems, passed_over = list(map(str, report.problems)), list(map(str, report.passed_over))
+        output.json_document(
+            {"kinds": numbers, "sessions": report.ids, "problems": problems, "passed_over": passed_over}
+        )
+    else:
+        _show(numbers, report)
+    if report.problems:
+        click.get_current_context().exit(PROBLEM)
+
+
+_COLUMNS: Final = ("found", "imported", "unchanged", "failed")
+
+
+def _show(numbers: dict[str, dict[str, int]], report: ImportReport) -> None:
+    for problem in report.problems:
+        output.complain(str(problem))
+    for each in report.passed_over:
+        output.say(output.one_line(f"passed over {each.place}: {each.reason}"))
+    rows = [(kind.replace("_", " "), *(f"{row[name]:,}" for name in _COLUMNS)) for kind, row in numbers.items()]
+    if rows:
+        output.table(("", *_COLUMNS), rows)
+    total = report.total
+    output.say(
+        f"imported {total.imported:,} of {total.found:,}; {total.unchanged:,} unchanged, {total.failed:,} failed"
+    )
 
 
 @export_group.command(

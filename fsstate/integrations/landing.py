@@ -418,7 +418,7 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
 def setting(key: str, value: Any, at: str | None, place: str, **more: Any) -> DocumentItem:
     """A setting to be; its key nests with "/"."""
     *folders, name = map(name_for, key.split("/"))
-    told = {"value": value, **({} if at is None else {"updated_at": at}), **more}
+    told = {"key": key, "value": value, **({} if at is None else {"updated_at": at}), **more}
     return DocumentItem("settings", "/".join(["settings", *folders]), name, told, place)
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from fsstate import Store
 from tests.cli.conftest import Cli
 from tests.cli.test_help import COMMANDS
 from tests.cli.test_transfer import ROWS
+from tests.integrations.schemas import ZERO
 
 RUNS: dict[str, list[str]] = {
     "cat": ["agents/planner", "mine"],
@@ -20,6 +23,9 @@ RUNS: dict[str, list[str]] = {
     "edit": ["agents/planner"],
     "export claude-code": ["talk", "--output", "DIR"],
     "import claude-code": ["talk.jsonl"],
+    "import codewhale": ["theirs"],
+    "import oxios": ["theirs"],
+    "import sqlite": ["--from", "zero", "zero.db"],
     "init": [],
     "log": ["audit/trail"],
     "ls": [],
@@ -40,6 +46,10 @@ def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("EDITOR", f"{sys.executable} -c pass")
     Path("talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     cli.out("import", "claude-code", "talk.jsonl")
+    Path("theirs/sessions").mkdir(parents=True)
+    Path("theirs/sessions/a.json").write_text('{"metadata": {}}')
+    with closing(sqlite3.connect("zero.db")) as connection:
+        connection.executescript(ZERO)
     store.collection("agents").put("planner", {"a": 1})
     store.journal("audit", "trail").append("made")
     session = store.sessions.create(label="mine")

@@ -1,13 +1,17 @@
-"""`import claude-code` and `export claude-code`."""
+"""`import` and `export`."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fsstate import Store
+from fsstate.integrations.sqlite import SYSTEMS
 from tests.cli.conftest import Cli, Terminals
+from tests.integrations import schemas
 
 ROWS: list[dict[str, Any]] = [
     {"type": "summary", "summary": "A talk", "leafUuid": "b"},
@@ -103,3 +107,84 @@ def test_public_transcripts(cli: Cli, shared_data: Path, store: Store) -> None:
         assert cli("show", session, "--tree").exit_code == 0
         assert cli("log", session).exit_code == 0
         assert cli("export", "claude-code", session).exit_code == 0
+
+
+@pytest.fixture
+def oxios(tmp_path: Path) -> Path:
+    directory = tmp_path / "oxios"
+    for place, content in {
+        "sessions/s1.json": {"id": "s1", "user_id": "u1", "user_messages": [{"content": "Hello"}]},
+        "agents/a1.json": {"id": "a1"},
+    }.items():
+        (directory / place).parent.mkdir(parents=True)
+        (directory / place).write_text(json.dumps(content))
+    (directory / "agent_log.db").touch()
+    return directory
+
+
+@pytest.fixture
+def zero(tmp_path: Path) -> Path:
+    path = tmp_path / "zero.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(schemas.ZERO)
+        connection.execute("INSERT INTO sessions (ulid, started_at, cli_version) VALUES ('01HA', '2025-01-01', '1')")
+    return path
+
+
+def test_oxios(cli: Cli, oxios: Path, store: Store) -> None:
+    assert cli.out("import", "oxios", str(oxios)).splitlines() == [
+        "passed over agent_log.db: an index, which oxios makes anew from agents/",
+        "           found  imported  unchanged  failed",
+        "sessions   1      1         0          0",
+        "messages   1      1         0          0",
+        "documents  1      1         0          0",
+        "imported 3 of 3; 0 unchanged, 0 failed",
+    ]
+    assert cli.out("import", "oxios", str(oxios)).endswith("imported 0 of 3; 3 unchanged, 0 failed\n")
+    assert store.sessions.ids() == ["s1"]
+
+
+def test_a_report_as_json_has_the_documented_shape(cli: Cli, oxios: Path) -> None:
+    (oxios / "agents" / "a1.json").write_text("{")
+    result = cli("import", "oxios", str(oxios), "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    (problem,) = found.pop("problems")
+    assert problem.startswith(f"{oxios}, agents/a1.json: not imported: line 1, column 2: ")
+    assert found == {
+        "kinds": {
+            "sessions": {"found": 1, "imported": 1, "unchanged": 0, "failed": 0},
+            "messages": {"found": 1, "imported": 1, "unchanged": 0, "failed": 0},
+            "documents": {"found": 1, "imported": 0, "unchanged": 0, "failed": 1},
+        },
+        "sessions": ["s1"],
+        "passed_over": [f"{oxios}, agent_log.db: an index, which oxios makes anew from agents/"],
+    }
+
+
+def test_sqlite(cli: Cli, zero: Path, store: Store) -> None:
+    assert cli.out("import", "sqlite", "--from", "zero", str(zero)).endswith("imported 1 of 1; 0 unchanged, 0 failed\n")
+    assert store.sessions.ids() == ["01HA"]
+    assert "no steer database" in cli.fails(1, "import", "sqlite", "--from", "steer", str(zero))
+    with closing(sqlite3.connect(zero)) as connection, connection:
+        connection.execute("INSERT INTO refinery_schema_history VALUES (2, '', '', '')")
+    assert "has version 2" in cli.fails(1, "import", "sqlite", "--from", "zero", str(zero))
+    cli.fails(2, "import", "sqlite", str(zero))
+    for system in SYSTEMS:
+        assert system in cli.out("import", "sqlite", "--help")
+
+
+def test_codewhale(cli: Cli, tmp_path: Path) -> None:
+    directory = tmp_path / "codewhale"
+    (directory / "sessions").mkdir(parents=True)
+    saved = {"schema_version": 1, "metadata": {"title": "One"}, "messages": [{"role": "user", "content": "a"}]}
+    (directory / "sessions" / "a.json").write_text(json.dumps(saved))
+    assert cli.out("import", "codewhale", str(directory)).endswith("imported 2 of 2; 0 unchanged, 0 failed\n")
+    (directory / "state.json").write_text('{"schema_version": 3}')
+    assert "has format 3" in cli.fails(1, "import", "codewhale", str(directory))
+
+
+def test_a_progress_bar_for_other_imports(oxios: Path, terminal: Terminals) -> None:
+    ended = terminal("import", "oxios", str(oxios)).end()
+    assert ended.code == 0
+    assert "importing" in ended.text

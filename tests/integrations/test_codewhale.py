@@ -192,7 +192,7 @@ def test_events_that_came_since_are_added(store: Store, runtime: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "content", "known"),
+    "newer",
     [
         ("sessions/b.json", {**SAVED, "schema_version": 2}, 1),
         ("checkpoints/latest.json", {**SAVED, "schema_version": 3}, 1),
@@ -202,8 +202,9 @@ def test_events_that_came_since_are_added(store: Store, runtime: Path) -> None:
     ],
 )
 def test_what_is_newer_is_refused_before_anything_is_touched(
-    store: Store, both: Path, write: Write, place: str, content: Any, known: int
+    store: Store, both: Path, write: Write, newer: tuple[str, Any, int]
 ) -> None:
+    place, content, known = newer
     write(place, content)
     with pytest.raises(NewerFormatError) as caught:
         import_codewhale(store, both)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from fsstate import CorruptRecordError, codec
-from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_object
+from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_list, is_object
 from fsstate.integrations.sqlite.database import Table
-from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
+from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields, moment
 from fsstate.names import name_for
 
 __all__ = ["KNOWN_VERSION", "TABLES", "read"]
@@ -154,19 +154,32 @@ def _checkpoint(cells: Cells) -> DocumentItem:
 
 
 def _job(cells: Cells) -> Object:
-    """A job. What its detail tells of retries and history is the job's own there."""
-    value: Object = fields(name=cells.text("name"), status=cells.text("status"), progress=cells.take("progress"))
+    """A job. What its detail tells of attempts and history is the job's own in fsstate."""
+    value = fields(name=cells.text("name"), status=cells.text("status"), progress=cells.take("progress"))
     value |= fields(created_at=cells.seconds("created_at"), updated_at=cells.seconds("updated_at"))
-    detail = cells.peek("detail")
-    told = _parsed(detail) if isinstance(detail, str) else {}
-    if "schema_version" not in told:
-        return value | fields(detail=cells.text("detail"))
-    cells.take("detail")
-    return value | _detailed(told)
+    told = _parsed(cells.peek("detail"))
+    if "schema_version" in told:
+        cells.take("detail")
+        return value | _detailed(told)
+    return value | fields(detail=cells.text("detail"))
 
 
 def _detailed(told: Object) -> Object:
-    return {key: value for key, value in told.items() if value is not None}
+    """What is told of a job beyond its row, where a paused one is said to be queued or running."""
+    rest = {key: each for key, each in told.items() if key not in ("schema_version", "retry", "history")}
+    retry, history = told.get("retry"), told.get("history")
+    entries: list[Any] = history if is_list(history) else []
+    return fields(**rest, **(_retry(retry) if is_object(retry) else {}), history=list(map(_phase, entries)) or None)
+
+
+def _retry(retry: Object) -> Object:
+    renamed = {"backoff_base_ms": "backoff_ms"}
+    told = {renamed.get(key, key): value for key, value in retry.items()}
+    return told | fields(next_retry_at=moment(told.get("next_retry_at")))
+
+
+def _phase(entry: Any) -> Any:
+    return entry | fields(at=moment(entry.get("at"))) if is_object(entry) else entry
 
 
 def _traced(cells: Cells) -> Object:

@@ -12,7 +12,7 @@ from fsstate.integrations.sqlite.database import ROW, Database
 from fsstate.names import name_for
 from fsstate.times import format_time, parse_time
 
-__all__ = ["Cells", "Item", "Owned", "Reader", "fields"]
+__all__ = ["Cells", "Item", "Owned", "Reader", "fields", "moment"]
 
 Item: TypeAlias = SessionItem | DocumentItem
 # A condition on rows, and what stands in it for its question marks.
@@ -175,6 +175,14 @@ class Reader:
             self._landing.note(cells.place, f"{column} {name!r} is none of its messages; it goes on from the last one")
             return None
         return (cells.text(column),)
+
+
+def moment(seconds: Any) -> Any:
+    """A number of seconds since 1970 as fsstate writes times; what is none stays as it is."""
+    try:
+        return format_time(_since_1970(seconds, 1))
+    except (TypeError, OverflowError):
+        return seconds
 
 
 def _since_1970(value: object, per_second: int) -> datetime:

@@ -46,8 +46,9 @@ def _settings(reader: Reader) -> Iterator[Item]:
         name, at = cells.text("id") or "", cells.time("created_at")
         yield setting(f"soma/sessions/{name}", cells.rest(), at, cells.place)
     for cells in reader.cells("provider_status"):
-        name, at, is_ok = cells.text("provider") or "", cells.time("last_tested_at"), cells.flag("last_test_ok")
-        yield setting(f"providers/{name}", fields(last_test_ok=is_ok) | cells.rest(), at, cells.place)
+        name, at = cells.text("provider") or "", cells.time("last_tested_at")
+        tested = fields(ok=cells.flag("last_test_ok"), detail=cells.text("last_test_detail"))
+        yield setting(f"providers/{name}", tested | cells.rest(), at, cells.place)
     for cells in reader.cells("provider_selection"):
         cells.take("singleton")
         at = cells.time("updated_at")
@@ -91,14 +92,25 @@ def _in_line(entries: list[Entry]) -> list[Entry]:
 
 
 def _run(cells: Cells) -> Object:
-    """A task run, with its times as fsstate writes them."""
-    started, completed = cells.milliseconds("started_at_ms"), cells.milliseconds("completed_at_ms")
+    """A task run."""
+    began, completed = cells.milliseconds("started_at_ms"), cells.milliseconds("completed_at_ms")
     flags = {name: cells.flag(name) for name in _FLAGS}
     return fields(
-        task=cells.text("task_id"), created_at=started, started_at=started, completed_at=completed, **flags
-    ) | fields(updated_at=cells.time("updated_at"))
+        task=cells.text("task_id"),
+        command=cells.text("command_label"),
+        created_at=began,
+        started_at=began,
+        completed_at=completed,
+        updated_at=cells.time("updated_at"),
+        **flags,
+    )
 
 
 def _audit(cells: Cells) -> Object:
-    created, applied = cells.milliseconds("created_at_ms"), cells.milliseconds("applied_at_ms")
-    return fields(created_at=created, applied_at=applied, updated_at=cells.time("updated_at"))
+    return fields(
+        size_before=cells.take("size_bytes_before"),
+        size_after=cells.take("size_bytes_after"),
+        created_at=cells.milliseconds("created_at_ms"),
+        applied_at=cells.milliseconds("applied_at_ms"),
+        updated_at=cells.time("updated_at"),
+    )

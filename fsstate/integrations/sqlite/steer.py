@@ -75,7 +75,8 @@ def _approval(kind: str | None, names: object, inner: object) -> object:
     if kind is None:
         return found
     asked = fields(ask_for_others=found.get("ask_for_others")) if found.get("type") == kind else {}
-    return {"type": kind, **({} if kind == "always_ask" else {"tools": names}), **asked}
+    told = {"pre_approved": {"tools": names}, "mixed": {"pre_approved": names}}.get(kind, {})
+    return {"type": kind, **told, **asked}
 
 
 def _message(cells: Cells) -> Entry:
