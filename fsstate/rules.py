@@ -37,9 +37,13 @@ def apply_rules(
     """
     if kind.lifecycle is not None:
         was, status = _step(kind, kind.lifecycle, before, after, where)
-        if was != status or holder is None:
+        stayed = before if was == status else None
+        if stayed is None:
             kind.lifecycle.stamp(after, status, now)
-            _hold(kind, after, status, holder)
+        else:
+            _keep_stamps(kind.lifecycle, stayed, after)
+        if kind.recovery is not None:
+            _hold(after, holder if stayed is None or holder is None else stayed.get(HOLDER), status in kind.in_flight)
     _keep_times(kind, before, after, now)
     if kind.derive is not None:
         kind.derive(before, after, now)
@@ -77,9 +81,16 @@ def _step(
     return was, status
 
 
-def _hold(kind: RecordType[Any], after: Fields, status: str, holder: str | None) -> None:
+def _keep_stamps(lifecycle: Lifecycle, before: Fields, after: Fields) -> None:
+    """A change that is no step loses none of the times that are known, also when it does not tell them."""
+    for field in lifecycle.stamps.values():
+        if after.get(field) is None and before.get(field) is not None:
+            after[field] = before[field]
+
+
+def _hold(after: Fields, holder: object, is_in_flight: bool) -> None:
     after.pop(HOLDER, None)
-    if status in kind.in_flight and holder is not None:
+    if is_in_flight and holder is not None:
         after[HOLDER] = holder
 
 
@@ -91,5 +102,5 @@ def _keep_times(kind: RecordType[Any], before: Fields | None, after: Fields, now
         return
     if before is None:
         after["updated_at"] = after.get("updated_at") or after.get("created_at") or now
-    elif after.get("updated_at") == before.get("updated_at"):
+    elif after.get("updated_at") in (None, before.get("updated_at")):
         after["updated_at"] = now
