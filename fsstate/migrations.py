@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from fsstate.errors import MigrationError, NewerVersionError, ValidationError
 
@@ -80,4 +80,8 @@ def _taken(step: Migration, document: Fields, where: str) -> Fields:
         result = step.change(document)
     except Exception as error:
         raise MigrationError(where, step.name, f"{type(error).__name__}: {error}") from error
-    return document if result is None else result
+    if result is None:
+        return document
+    if not isinstance(cast("object", result), dict):
+        raise MigrationError(where, step.name, f"it gave a {type(result).__name__}, and a record is a JSON object")
+    return result
