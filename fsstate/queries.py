@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import islice
@@ -60,4 +61,6 @@ def page(items: Iterable[T], limit: int | None, offset: int) -> list[T]:
     """At most `limit` items (None: all) behind the first `offset`. Raises ValueError for a negative number."""
     if offset < 0 or (limit is not None and limit < 0):
         raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
-    return list(islice(items, offset, None if limit is None else offset + limit))
+    # What counts no further than the machine does.
+    start, stop = min(offset, sys.maxsize), sys.maxsize if limit is None else min(offset + limit, sys.maxsize)
+    return list(islice(items, start, stop))
