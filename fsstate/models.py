@@ -16,7 +16,7 @@ import contextlib
 import functools
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 
@@ -84,6 +84,10 @@ class Model(Generic[T]):
             with contextlib.suppress(ValidationError):
                 return self._checked(overlay(base, self._before(base, after, where), after), after, where)
         return self._checked(after, after, where)
+
+    def made(self, fields: Mapping[str, Any]) -> T:
+        """A new value with these fields. Raises TypeError for a field that it does not have."""
+        return cast("T", self._target(**fields))
 
     def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
         """A copy of a value with other fields. Raises TypeError for a field that it does not have."""
@@ -187,11 +191,23 @@ class _PydanticModel(Model[T]):
         except ValueError as error:
             raise ValidationError(where, _pydantic_reason(error)) from None
 
+    def made(self, fields: Mapping[str, Any]) -> T:
+        if self._target.model_config.get("extra") != "allow":
+            known = self._target.model_fields
+            self._refuse_unknown(fields, {*known, *(field.alias for field in known.values())})
+        try:
+            return cast("T", self._target(**fields))
+        except ValueError as error:
+            raise ValidationError(f"a new {self._target.__name__}", _pydantic_reason(error)) from None
+
     def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
-        unknown = next((name for name in fields if name not in self._target.model_fields), None)
+        self._refuse_unknown(fields, self._target.model_fields)
+        return cast("T", cast("Any", value).model_copy(update=dict(fields)))
+
+    def _refuse_unknown(self, fields: Iterable[str], known: Container[str | None]) -> None:
+        unknown = next((name for name in fields if name not in known), None)
         if unknown is not None:
             raise TypeError(f"{self._target.__name__} has no field {unknown!r}")
-        return cast("T", cast("Any", value).model_copy(update=dict(fields)))
 
     def _filled(self, value: T, where: str) -> Any:
         if not isinstance(value, self._target):
