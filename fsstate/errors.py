@@ -132,11 +132,11 @@ class WrongOwnerError(FsStateError, PermissionError):
 
 
 class AmbiguousIdError(FsStateError, LookupError):
-    """A prefix or label that fits several records. `matches` lists their ids."""
+    """A prefix, label or id that fits several records. `matches` lists their ids, or where they are."""
 
-    def __init__(self, needle: str, matches: list[str]) -> None:
+    def __init__(self, needle: str, matches: list[str], *, hint: str = "give more characters") -> None:
         shown = ", ".join(matches[:5]) + (", …" if len(matches) > 5 else "")
-        super().__init__(f"{needle!r} fits {len(matches)} records: {shown}; give more characters")
+        super().__init__(f"{needle!r} fits {len(matches)} records: {shown}; {hint}")
         self.needle = needle
         self.matches = matches
 

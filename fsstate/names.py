@@ -19,6 +19,7 @@ __all__ = [
     "check_name",
     "check_segment",
     "is_name",
+    "is_segment",
     "key_of",
     "name_for",
     "quote_name",
@@ -82,6 +83,11 @@ def is_name(name: str) -> bool:
     return _flaw(name) is None
 
 
+def is_segment(name: str) -> bool:
+    """Whether `check_segment` accepts it."""
+    return _flaw(name) is None and _RECORD_SUFFIX.search(name) is None
+
+
 def quote_name(text: str) -> str:
     """Map any string to a name that `check_name` and `check_segment` accept; `unquote_name` maps it back.
 
@@ -117,7 +123,8 @@ def name_for(key: str) -> str:
 def key_of(name: str) -> str:
     """The string that `name_for` was given, as far as the name tells: itself, if `quote_name` never made it."""
     try:
-        return unquote_name(name)
+        key = unquote_name(name)
+        return key if quote_name(key) == name else name
     except InvalidNameError:
         return name
 

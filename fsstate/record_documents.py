@@ -6,13 +6,13 @@ file that was copied or moved is a record of its own. A file that does not tell 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from fsstate import codec, names
 from fsstate.backends.base import Blob, Change, Ref
 from fsstate.collection import Collection
-from fsstate.errors import InvalidValueError
+from fsstate.errors import InvalidValueError, ValidationError
 from fsstate.merge import keep_order, same
 from fsstate.migrations import VERSION, Migration
 from fsstate.models import Model
@@ -27,7 +27,6 @@ __all__ = ["Fields", "RecordDocuments"]
 T = TypeVar("T")
 
 Fields: TypeAlias = dict[str, Any]
-_STATUS: Final = b'"status"'
 
 
 class RecordDocuments(Collection[T], Generic[T]):
@@ -47,14 +46,21 @@ class RecordDocuments(Collection[T], Generic[T]):
         self.kind = kind
         super().__init__(shared.backend, category, kind.model, owner=owner)
         self._shared = shared
-        self._fixed: Fields = {kind.group_by: group} if kind.group_by is not None and group is not None else {}
+        self._group = group
+        # The field that would tell a group, in a folder of records that belong to none.
+        self._outside = kind.group_by if group is None else None
         self._keyed = keyed
-        self._signs = [f'"{status}"'.encode() for status in kind.in_flight]
-        self._starts_in_flight = kind.lifecycle is not None and kind.lifecycle.initial in kind.in_flight
 
     def name_of(self, key: str) -> str:
-        """The name of a record's file."""
-        return names.name_for(key)
+        """The name of a record's file. One that another program made may be called by the key itself."""
+        name = names.name_for(key)
+        if name == key or not names.is_name(key) or self.contains(name):
+            return name
+        return key if self.contains(key) else name
+
+    def has(self, key: str) -> bool:
+        """Whether there is a record with this key."""
+        return self.contains(self.name_of(key))
 
     def key_of(self, name: str) -> str:
         """The key of the record in a file, as far as its name tells."""
@@ -74,13 +80,10 @@ class RecordDocuments(Collection[T], Generic[T]):
     def fields_of(self, blob: Blob, name: str) -> Fields:
         """The document in a file's content, in the present version, not seen through the model.
 
-        Raises NewerVersionError and MigrationError, and CorruptRecordError for what is no JSON object.
+        Raises CorruptRecordError, ValidationError, NewerVersionError and MigrationError.
         """
         ref = self.ref_of(name)
-        seen = self._seen(codec.decode(blob, self._where(ref)), ref)
-        if not isinstance(seen, dict):
-            raise self._no_object(ref)
-        return cast("Fields", seen)
+        return cast("Fields", self._seen(codec.decode(blob, self._where(ref)), ref))
 
     def blob_of(self, name: str) -> Blob | None:
         """A file's content, or None when there is none."""
@@ -89,10 +92,7 @@ class RecordDocuments(Collection[T], Generic[T]):
     def pending(self, blob: Blob, name: str) -> tuple[int, list[Migration]]:
         """The version that a file's content is written in, and the steps from there. Raises NewerVersionError."""
         where = self._where(self.ref_of(name))
-        document: object = codec.decode(blob, where)
-        if not isinstance(document, dict):
-            return self.kind.versions.latest, []
-        fields = cast("Fields", document)
+        fields = _object(codec.decode(blob, where), where)
         return self.kind.versions.of(fields, where), self.kind.versions.pending(fields, where)
 
     # Writing
@@ -127,13 +127,9 @@ class RecordDocuments(Collection[T], Generic[T]):
             name, lambda fields: recovered(self.kind, fields) if is_orphan(fields) else fields, hold=False
         )
 
-    def removal(self, name: str) -> Change:
-        """The change that deletes a record, unless somebody works on it by then."""
-
-        def removed(blob: Blob | None) -> bytes | None:
-            return blob.data if blob is not None and self.is_in_flight(self.fields_of(blob, name)) else None
-
-        return removed
+    def removals(self, names: Iterable[str], is_due: Callable[[], bool] = lambda: True) -> list[tuple[Ref, Change]]:
+        """The changes that delete records that are due, but for those that somebody works on by then."""
+        return [(self.ref_of(name), self._removal(name, is_due)) for name in names]
 
     def is_in_flight(self, fields: Fields) -> bool:
         """Whether somebody works on the record, or did when it was written."""
@@ -141,7 +137,7 @@ class RecordDocuments(Collection[T], Generic[T]):
 
     def may_be_in_flight(self, blob: Blob) -> bool:
         """Whether a file's bytes look so: most are told from records at rest without parsing them."""
-        return any(sign in blob.data for sign in self._signs) or (self._starts_in_flight and _STATUS not in blob.data)
+        return self.kind.signs.may_be_in_flight(blob.data)
 
     # What collections ask for
 
@@ -149,25 +145,24 @@ class RecordDocuments(Collection[T], Generic[T]):
         return self.kind.view
 
     def _seen(self, document: Any, ref: Ref) -> Any:
-        if not isinstance(document, dict):
-            return document
         where = self._where(ref)
-        fields = self.kind.versions.migrated(cast("Fields", document), where)
+        fields = {**self.kind.versions.migrated(_object(document, where), where)}
         check_status(self.kind, fields, where)
+        if self._outside is not None:
+            fields.pop(self._outside, None)
         return {**fields, **self._told_by_place(fields, ref)}
 
     def _unseen(self, document: Any, original: Any, ref: Ref) -> Any:
-        if not isinstance(document, dict):
-            return document
-        fields = {**cast("Fields", document)}
+        fields = {**_object(document, self._where(ref))}
         self._keep_place(fields, ref)
         fields.update(self._told_by_place(fields, ref))
         if self.kind.versions.latest > 1:
             fields[VERSION] = self.kind.versions.latest
-        if not isinstance(original, dict):
-            return fields
-        told = self._told_by_place(cast("Fields", original), ref)
-        return {key: value for key, value in fields.items() if key in original or key not in told}
+        return fields if original is None else self._as_told(fields, _object(original, self._where(ref)), ref)
+
+    def _refit(self, value: T, data: bytes, blob: Blob, ref: Ref) -> bytes:
+        # `data` tells more than the file needs to: its key, its group.
+        return self._encode(value, blob, ref)
 
     def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
         return self._ruled(data, blob, ref, hold=True)
@@ -194,22 +189,44 @@ class RecordDocuments(Collection[T], Generic[T]):
     def _holder(self) -> str | None:
         return self._shared.ownership.mine() if self.kind.recovery is not None else None
 
+    def _removal(self, name: str, is_due: Callable[[], bool]) -> Change:
+        def removed(blob: Blob | None) -> bytes | None:
+            if blob is None or (is_due() and not self.is_in_flight(self.fields_of(blob, name))):
+                return None
+            return blob.data
+
+        return removed
+
     def _told_by_place(self, document: Fields, ref: Ref) -> Fields:
-        told = dict(self._fixed)
+        told: Fields = {}
+        if self.kind.group_by is not None and self._group is not None:
+            folder = self.category.rpartition("/")[2]
+            told[self.kind.group_by] = _told(document.get(self.kind.group_by), folder, self._group)
         if self._keyed:
-            told[self.kind.key] = _key_in(document.get(self.kind.key), ref.name)
+            told[self.kind.key] = _told(document.get(self.kind.key), ref.name, self.key_of(ref.name))
         return told
 
+    def _as_told(self, fields: Fields, original: Fields, ref: Ref) -> Fields:
+        """The fields, with no more of the place than the file tells itself."""
+        told = self._told_by_place(original, ref)
+        if self._outside is not None and self._outside in original:
+            fields[self._outside] = original[self._outside]
+        return {key: value for key, value in fields.items() if key in original or key not in told}
+
     def _keep_place(self, fields: Fields, ref: Ref) -> None:
-        for key, value in self._told_by_place(fields, ref).items():
+        told = self._told_by_place(fields, ref)
+        for key, value in (told if self._outside is None else {**told, self._outside: None}).items():
             if fields.get(key) not in (None, "", value):
                 reason = f"{self._where(ref)} is the place of {value!r}; delete the record and create it anew"
                 raise InvalidValueError(reason, at=f"$.{key}")
 
-    def _no_object(self, ref: Ref) -> InvalidValueError:
-        return InvalidValueError(f"{self._where(ref)}: a record is a JSON object", at="$")
+
+def _object(document: object, where: str) -> Fields:
+    if not isinstance(document, dict):
+        raise ValidationError(where, f"$: a record is a JSON object, this is a {type(document).__name__}")
+    return cast("Fields", document)
 
 
-def _key_in(told: object, name: str) -> str:
-    """A record's key: what the document tells if the file is named after that, else what the name says."""
-    return told if isinstance(told, str) and names.name_for(told) == name else names.key_of(name)
+def _told(told: object, name: str, named: str) -> str:
+    """A key or group: what the document tells if the file or folder is named after that, else what its name says."""
+    return told if isinstance(told, str) and names.name_for(told) == name else named

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 # Of this many records the group is remembered.
 _MOST_HINTS = 10_000
+_SAY_WHICH = "say in which group, by within=…"
 
 
 class Places(Generic[T]):
@@ -33,17 +34,15 @@ class Places(Generic[T]):
 
     def of(self, group: str | None) -> RecordDocuments[T]:
         """The folder of one group, whether it exists or not; None: of the records without one."""
-        category = self._category if group is None else f"{self._category}/{names.name_for(group)}"
-        return RecordDocuments(self._shared, self.kind, category, owner=self._owner, group=group)
+        return self._in_folder(None) if group is None else self._in_folder(self._folder_of(group), group)
 
     def all(self) -> Iterator[RecordDocuments[T]]:
         """Every folder that there is."""
         if self.kind.parent is not None and self._owner is None:
             yield from self._of_all_parents(self.kind.parent)
             return
-        yield self.of(None)
-        for group in self._groups():
-            yield self.of(group)
+        for folder in self._folders():
+            yield self._in_folder(folder)
 
     def home_of(self, value: T) -> RecordDocuments[T]:
         """The folder that a record goes to."""
@@ -61,30 +60,45 @@ class Places(Generic[T]):
         """The folder that has a record, among all or `within` one group. Raises AmbiguousIdError."""
         if self.kind.group_by is None:
             return self.of(None)
-        name = names.name_for(key)
         if not isinstance(within, Missing):
             return self.of(within)
-        if key in self._hints and self.of(self._hints[key]).contains(name):
-            return self.of(self._hints[key])
-        found = [group for group in (None, *self._groups()) if self.of(group).contains(name)]
+        hinted = self._in_folder(self._hints[key]) if key in self._hints else None
+        if hinted is not None and hinted.has(key):
+            return hinted
+        found = [folder for folder in self._folders() if self._in_folder(folder).has(key)]
         if len(found) > 1:
-            raise AmbiguousIdError(key, [self.of(group).path_of(name) for group in found])
+            places = [self._in_folder(folder) for folder in found]
+            raise AmbiguousIdError(key, [place.path_of(place.name_of(key)) for place in places], hint=_SAY_WHICH)
         if not found:
             return None
-        self.note(key, found[0])
-        return self.of(found[0])
-
-    def note(self, key: str, group: str | None) -> None:
-        """Remember the group of a record."""
         if len(self._hints) >= _MOST_HINTS:
             self._hints.clear()
-        self._hints[key] = group
+        self._hints[key] = found[0]
+        return self._in_folder(found[0])
 
-    def _groups(self) -> list[str]:
-        if self.kind.group_by is None:
-            return []
-        return [names.key_of(name) for name in self._shared.backend.categories(self._category)]
+    def forget(self, key: str, *, unless: RecordDocuments[T]) -> None:
+        """Look for a record anew the next time, unless it is here: two groups may have one from now on."""
+        if key in self._hints and self._in_folder(self._hints[key]).category != unless.category:
+            del self._hints[key]
+
+    def _in_folder(self, folder: str | None, group: str | None = None) -> RecordDocuments[T]:
+        category = self._category if folder is None else f"{self._category}/{folder}"
+        if folder is not None and group is None:
+            group = names.key_of(folder)
+        return RecordDocuments(self._shared, self.kind, category, owner=self._owner, group=group)
+
+    def _folder_of(self, group: str) -> str:
+        """The folder of a group. One that another program made may be called by the group itself."""
+        folder = names.name_for(group)
+        if folder == group or folder in self._folders():
+            return folder
+        return group if group in self._folders() else folder
+
+    def _folders(self) -> list[str | None]:
+        """The folders that there are: None is the type's own."""
+        groups = [] if self.kind.group_by is None else self._shared.backend.categories(self._category)
+        return [None, *filter(names.is_segment, groups)]
 
     def _of_all_parents(self, parent: str) -> Iterator[RecordDocuments[Any]]:
-        for name in self._shared.backend.categories(parent):
+        for name in filter(names.is_segment, self._shared.backend.categories(parent)):
             yield from Places(self._shared, self.kind, Ref(parent, name, JSON)).all()

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from fsstate import ids
-from fsstate.backends.base import Change, Ref
+from fsstate.backends.base import Blob, Change, Ref
 from fsstate.documents import PROBLEMS, Editing, Item, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.migrator import MigrationReport, Progress, migrate
@@ -69,7 +69,11 @@ class Records(Generic[T]):
         Raises AlreadyExistsError for an id that is taken, TypeError for a field that the model does not have,
         ValidationError for a value that does not fit, NotFoundError when the document that it belongs to is gone.
         """
-        return self.add(self.kind.model(**{self.kind.key: ids.new_id() if id is None else id}, **fields))
+        if self.kind.key in fields:
+            raise TypeError(
+                f"the {self.kind.key} of a record is given by its place: create({fields[self.kind.key]!r}, …)"
+            )
+        return self.add(self.kind.view.made({self.kind.key: ids.new_id() if id is None else id, **fields}))
 
     def add(self, value: T) -> T:
         """Create a record from a whole value, which must have its key. As `create`."""
@@ -145,7 +149,9 @@ class Records(Generic[T]):
 
     def path_of(self, id: str, *, within: str | Missing | None = MISSING) -> str:  # noqa: A002
         """Return where a person finds a record, or where it would be."""
-        documents = self._places.holding(id, within) or self._root
+        documents = self._places.holding(id, within)
+        # Not by its truth: a folder is as true as it is full.
+        documents = self._root if documents is None else documents
         return documents.path_of(documents.name_of(id))
 
     # Many records
@@ -197,7 +203,12 @@ class Records(Generic[T]):
         """
         found = {str(documents.ref_of(name)): (documents, name) for documents, name in self._everything()}
         sweeper = Sweeper(
-            self._shared.backend, self._shared.clock, lambda: [*found], lambda place: self._look(*found[place])
+            self._shared.backend,
+            self._shared.clock,
+            lambda: [*found],
+            lambda place: self._look(*found[place]),
+            # A group's folder belongs to no record, whatever that is called.
+            alone=self.kind.group_by is not None,
         )
         return sweeper.prune(policy, dry_run=dry_run)
 
@@ -241,6 +252,7 @@ class Records(Generic[T]):
         key = documents.field(value, self.kind.key)
         if not isinstance(key, str) or not key:
             raise ValueError(f"a record of {self.kind.category!r} needs a text as its {self.kind.key}, got {key!r}")
+        self._places.forget(key, unless=documents)
         return documents, documents.name_of(key)
 
     def _holding(self, id: str, within: str | Missing | None) -> RecordDocuments[T]:  # noqa: A002
@@ -267,12 +279,17 @@ class Records(Generic[T]):
 
     def _save_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> T:
         """Add a record, and remove in the same breath what its group then has too many."""
-        surplus = self._surplus(documents)
-        if not surplus or documents.owner is not None:
-            value = documents.save(ref, change)
-            documents.change_each(surplus)
-            return value
-        outcome, *_ = self._shared.backend.change_many([(ref, change), *surplus], timeout=0)
+        surplus = [] if documents.owner is not None else self._surplus(documents, ref.name)
+        value = self._save_with(documents, ref, change, surplus) if surplus else documents.save(ref, change)
+        if self._newest is not None:
+            # Others may have added some at the same time.
+            documents.change_each(documents.removals(self._surplus(documents, ref.name)))
+        return value
+
+    def _save_with(self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Names) -> T:
+        addition = _Addition(change)
+        removals = documents.removals(surplus, lambda: addition.is_made)
+        outcome, *_ = self._shared.backend.change_many([(ref, addition), *removals], timeout=0)
         if isinstance(outcome, LockTimeoutError):
             return documents.save(ref, change)
         if isinstance(outcome, Exception):
@@ -280,11 +297,12 @@ class Records(Generic[T]):
         assert outcome is not None
         return documents.value_of(outcome, ref.name)
 
-    def _surplus(self, documents: RecordDocuments[T]) -> Listing[tuple[Ref, Change]]:
+    def _surplus(self, documents: RecordDocuments[T], added: str) -> Names:
+        """The records that must go for the one that is added."""
         if self._newest is None:
             return []
-        names = self._newest.surplus(documents.category, documents.names(), lambda name: self._age(documents, name))
-        return [(documents.ref_of(name), documents.removal(name)) for name in names]
+        others = [name for name in documents.names() if name != added]
+        return self._newest.surplus(documents.category, others, lambda name: self._age(documents, name))
 
     def _age(self, documents: RecordDocuments[T], name: str) -> Age | None:
         try:
@@ -307,7 +325,9 @@ class Records(Generic[T]):
 
     def _asked(self, where: Mapping[str, Any]) -> Iterable[RecordDocuments[T]]:
         group = self.kind.group_by
-        return [self._places.of(where[group])] if group is not None and group in where else self._places.all()
+        if group is None or not isinstance(where.get(group, MISSING), str | None):
+            return self._places.all()
+        return [self._places.of(where[group])]
 
     def _field_of(self, item: Item[T], name: str) -> Any:
         return self._root.field(item.value, name)
@@ -322,3 +342,16 @@ class Records(Generic[T]):
         is_free = not documents.is_in_flight(documents.fields_of(blob, name))
         active = self._time_of(documents, documents.value_of(blob, name))
         return Seen(documents.ref_of(name), active if isinstance(active, datetime) and is_free else None, blob.revision)
+
+
+class _Addition:
+    """A change that adds a record, and whether it came to that: what is refused must cost no other its place."""
+
+    def __init__(self, change: Change) -> None:
+        self.is_made = False
+        self._change = change
+
+    def __call__(self, blob: Blob | None) -> bytes | None:
+        data = self._change(blob)
+        self.is_made = True
+        return data

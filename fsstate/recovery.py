@@ -6,17 +6,20 @@ may do it at once, and a record that somebody took up meanwhile is left alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from fsstate.backends.base import Change, Ref
 from fsstate.documents import PROBLEMS
-from fsstate.errors import FsStateError
+from fsstate.errors import FsStateError, NotFoundError
 from fsstate.ownership import Ownership
 from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.rules import HOLDER
 
 __all__ = ["InFlight", "RecoveryReport", "Settled", "look", "recover"]
+
+_log = logging.getLogger("fsstate")
 
 
 class InFlight(NamedTuple):
@@ -49,12 +52,14 @@ class RecoveryReport(NamedTuple):
 
 
 def look(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> tuple[list[InFlight], list[FsStateError]]:
-    """The records in flight, and what cannot be read."""
+    """The records in flight, and what cannot be read; that is logged, too, for callers that tell only the former."""
     flights: list[InFlight] = []
     problems: list[FsStateError] = []
     for documents in folders:
         found = _candidates(documents, problems)
         flights += [_flight(documents, name, fields, ownership) for name, fields in found]
+    for problem in problems:
+        _log.warning("skipped: %s", str(problem))
     return flights, problems
 
 
@@ -128,6 +133,8 @@ def _settle(
     settlings = [_Settling(documents, flight, ownership) for flight in orphans.values()]
     changes = [settling.change(name) for name, settling in zip(orphans, settlings, strict=True)]
     for settling, outcome in zip(settlings, documents.change_each(changes), strict=True):
+        if isinstance(outcome, NotFoundError):
+            continue  # somebody deleted it meanwhile
         if isinstance(outcome, FsStateError):
             report.problems.append(outcome)
         elif isinstance(outcome, Exception):

@@ -6,6 +6,7 @@ future is no age at all, so a clock that was set back prunes nothing.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
@@ -155,8 +156,7 @@ class Newest:
         if excess <= 0:
             return []
         with self._lock:
-            ages = self._ages(folder, names, look)
-            return sorted(ages, key=lambda name: ages[name])[:excess]
+            return _oldest(excess, self._ages(folder, names, look), look)
 
     def after_fork(self) -> None:
         """In a forked child: the lock may have been copied while another thread held it."""
@@ -173,6 +173,24 @@ class Newest:
         if len(self._known) > _MOST_FOLDERS:
             self._known.popitem(last=False)
         return found
+
+
+def _oldest(count: int, ages: dict[str, Age], look: Callable[[str], Age | None]) -> list[str]:
+    """The `count` oldest. Those are looked at again, for what is remembered may have changed; `ages` is set right."""
+    found: list[str] = []
+    queue = [(age, name) for name, age in ages.items()]
+    heapq.heapify(queue)
+    while queue and len(found) < count:
+        age, name = heapq.heappop(queue)
+        present = look(name)
+        if present is None:
+            del ages[name]
+        elif present <= age:
+            found.append(name)
+        else:
+            ages[name] = present
+            heapq.heappush(queue, (present, name))
+    return found
 
 
 class Throttle:

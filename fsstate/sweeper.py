@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from fsstate.backends.base import Backend, Ref
+from fsstate.backends.base import Backend, Blob, Ref
 from fsstate.errors import FsStateError, LockTimeoutError
 from fsstate.retention import Candidate, Expired, Kept, Pruned, PrunePolicy, PruneReport, Throttle, select_expired
 from fsstate.times import Clock
@@ -42,11 +42,15 @@ class Sweeper:
         clock: Clock,
         names: Callable[[], Sequence[str]],
         look: Callable[[str], Seen | None],
+        *,
+        alone: bool = False,
     ) -> None:
+        """With `alone`, what is in a folder of a document's name does not go with the document."""
         self._backend = backend
         self._clock = clock
         self._names = names
         self._look = look
+        self._alone = alone
         self._auto: tuple[PrunePolicy, Throttle] | None = None
         self._sweep: threading.Thread | None = None
 
@@ -100,8 +104,7 @@ class Sweeper:
             return not touched
 
         try:
-            ref = seen.ref
-            gone = self._backend.delete_with(ref, f"{ref.category}/{ref.name}", untouched, timeout=0)
+            gone = self._delete(seen.ref, untouched)
         except LockTimeoutError:
             report.kept.append(Kept(expired.id, "locked"))
         except FsStateError as error:
@@ -112,6 +115,19 @@ class Sweeper:
             elif touched:
                 report.kept.append(Kept(expired.id, "touched"))
             # Else somebody else deleted it: that is neither.
+
+    def _delete(self, ref: Ref, confirm: Callable[[], bool]) -> bool:
+        if not self._alone:
+            return self._backend.delete_with(ref, f"{ref.category}/{ref.name}", confirm, timeout=0)
+        gone = False
+
+        def deletion(blob: Blob | None) -> bytes | None:
+            nonlocal gone
+            gone = blob is not None and confirm()
+            return None if gone or blob is None else blob.data
+
+        self._backend.change(ref, deletion, timeout=0)
+        return gone
 
     def _quietly(self, policy: PrunePolicy) -> None:
         try:
