@@ -15,9 +15,11 @@ codec forks layout names times ids merge models frontmatter options \
 backends backends.base backends.files backends.memory
 queries documents collection markdown journal
 index retention migrations search projection lifecycle ledger sweeper \
-record_types rules ownership shared record_documents record_places recovery migrator records single
+record_types rules ownership shared record_documents record_places recovery migrator records owning_records single
 conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
-tool_calls events steps embedded seeded_log summaries checkpoints runs jobs sources settings catalogue
+tool_calls events steps embedded seeded_log summaries checkpoints goals \
+dynamic_tools session_config runs audits jobs sources settings agents workflows \
+catalogue
 store
 aio
 .
