@@ -8,15 +8,20 @@ from typing import Any, Final, TypeVar, overload
 
 from fsstate import names
 from fsstate.backends.base import LOG, Ref
+from fsstate.checkpoints import Checkpoints
 from fsstate.collection import Collection
+from fsstate.dynamic_tools import Tool, tools_of
+from fsstate.goals import SessionGoal
 from fsstate.journal import Journal
 from fsstate.markdown import Markdown
 from fsstate.messages import Messages
 from fsstate.record_types import RecordType
 from fsstate.records import Records
+from fsstate.session_config import SessionConfig, config_of
 from fsstate.session_documents import CATEGORY, Session
 from fsstate.sessions import Sessions
 from fsstate.shared import Shared
+from fsstate.single import ItemSet, Single
 from fsstate.steps import Steps
 from fsstate.tool_calls import ToolCalls
 
@@ -76,6 +81,26 @@ class SessionHandle:
     def events(self) -> Journal:
         """The session's own journal of events."""
         return self.journal("events")
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Named states to go on from."""
+        return Checkpoints(self._shared, self._owner)
+
+    @cached_property
+    def goal(self) -> SessionGoal:
+        """What the session is to achieve."""
+        return SessionGoal(self._shared, self._owner)
+
+    @cached_property
+    def tools(self) -> ItemSet[Tool]:
+        """The tools that it has besides those of its program, replaced as one ordered set."""
+        return tools_of(self._shared, self._owner)
+
+    @cached_property
+    def config(self) -> Single[SessionConfig]:
+        """What it was set up with: where it works, its tools, and which of them need approval."""
+        return config_of(self._shared, self._owner)
 
     @overload
     def collection(self, name: str | None = None, *, model: None = None) -> Collection[Any]: ...

@@ -7,15 +7,16 @@ from typing import NamedTuple
 from fsstate.backends.base import Backend
 from fsstate.ownership import Ownership
 from fsstate.projection import Projections
-from fsstate.times import Clock
+from fsstate.times import Clock, RisingTimes
 
 __all__ = ["Shared"]
 
 
 class Shared(NamedTuple):
-    """The place that keeps the files, the clock, what logs were folded to, and who works on what."""
+    """The place that keeps the files, the clock, what logs were folded to, who works on what, and times that rise."""
 
     backend: Backend
     clock: Clock
     projections: Projections
     ownership: Ownership
+    rising: RisingTimes

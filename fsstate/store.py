@@ -13,7 +13,10 @@ from fsstate.options import StoreOptions
 
 # What a store that is only opened, or only reads documents, does not need is imported at its first use.
 if TYPE_CHECKING:
+    from fsstate.agents import Agent
+    from fsstate.audits import Audits
     from fsstate.collection import Collection
+    from fsstate.jobs import Jobs
     from fsstate.journal import Journal
     from fsstate.markdown import Markdown
     from fsstate.migrator import MigrationReport, Progress
@@ -21,9 +24,13 @@ if TYPE_CHECKING:
     from fsstate.record_types import RecordType
     from fsstate.records import Records
     from fsstate.recovery import InFlight, RecoveryReport
+    from fsstate.runs import Runs
     from fsstate.session import SessionHandle
     from fsstate.sessions import Session, Sessions, SessionSummary
+    from fsstate.settings import Settings
     from fsstate.shared import Shared
+    from fsstate.sources import Sources
+    from fsstate.workflows import Workflow, Workflows
 
 __all__ = ["Store"]
 
@@ -135,6 +142,62 @@ class Store:
 
         return SessionHandle(self.sessions, self._shared, id)
 
+    @property
+    def runs(self) -> Runs:
+        """The runs of tasks."""
+        from fsstate.runs import Runs
+
+        return self._part("runs", lambda: Runs(self._shared))
+
+    @property
+    def audits(self) -> Audits:
+        """The audits of changes to files."""
+        from fsstate.audits import Audits
+
+        return self._part("audits", lambda: Audits(self._shared))
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs in the background."""
+        from fsstate.jobs import Jobs
+
+        return self._part("jobs", lambda: Jobs(self._shared))
+
+    @property
+    def workflows(self) -> Workflows:
+        """The runs of workflows; `workflow` gives what belongs to one."""
+        from fsstate.workflows import Workflows
+
+        return self._part("workflows", lambda: Workflows(self._shared))
+
+    def workflow(self, run_id: str) -> Workflow:
+        """Return what belongs to one run of a workflow: branches, leaves, nodes and candidates. Reads nothing."""
+        from fsstate.workflows import Workflow
+
+        return Workflow(self.workflows, self._shared, run_id)
+
+    @property
+    def sources(self) -> Sources:
+        """The directories that are read from, the files that were found there, and the passes over them."""
+        from fsstate.sources import Sources
+
+        return self._part("sources", lambda: Sources(self._shared))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings: values under keys."""
+        from fsstate.settings import Settings
+
+        return self._part("settings", lambda: Settings(self._shared))
+
+    @property
+    def agents(self) -> Records[Agent]:
+        """The agents."""
+        from fsstate.agents import AGENTS
+        from fsstate.records import Records
+
+        return self._part("agents", lambda: Records(self._shared, AGENTS))
+
     def records(self, kind: RecordType[T]) -> Records[T]:
         """Return the records of a type that you declared. `recover` and `migrate` know the type from then on.
 
@@ -220,9 +283,13 @@ class Store:
         from fsstate.ownership import Ownership
         from fsstate.projection import Projections
         from fsstate.shared import Shared
+        from fsstate.times import RisingTimes
 
-        backend, clock = self.backend, self.options.clock
-        return self._part("shared", lambda: Shared(backend, clock, Projections(backend), Ownership(backend)))
+        def make() -> Shared:
+            backend, clock = self.backend, self.options.clock
+            return Shared(backend, clock, Projections(backend), Ownership(backend), RisingTimes(clock))
+
+        return self._part("shared", make)
 
     def _part(self, name: object, make: Callable[[], P]) -> P:
         """The store's one part of this name. Of two threads that are the first at once, both get the same."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
-__all__ = ["Clock", "format_time", "now", "parse_time"]
+from fsstate.forks import renew_in_children
+
+__all__ = ["Clock", "RisingTimes", "format_time", "now", "parse_time"]
 
 # Says what time it is: an aware datetime. Tests bring their own.
 Clock: TypeAlias = Callable[[], datetime]
@@ -24,12 +28,42 @@ _TEXT: Final = re.compile(
     r"(?:[Tt ] ?(?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
     r" ?(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?)?"
 )
+# Of so many keys the last time is remembered.
+_MOST_KEYS: Final = 10_000
 _EXPECTED: Final = "expected RFC 3339 such as 2026-01-31T12:00:00Z, or seconds, ms, µs or ns since 1970"
 
 
 def now() -> datetime:
     """The present time, in UTC."""
     return datetime.now(UTC)
+
+
+class RisingTimes:
+    """Times that rise for each key, however the clock is set. Any thread may call.
+
+    Of keys that were not asked for in a long while the last time is forgotten.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: OrderedDict[str, datetime] = OrderedDict()
+        renew_in_children(self)
+
+    def next(self, key: str) -> datetime:
+        """The present time; if that is no later than the last one for this key, a microsecond after that."""
+        with self._lock:
+            time, last = _to_utc(self._clock()), self._last.pop(key, None)
+            if last is not None and time <= last:
+                time = last + timedelta(microseconds=1)
+            self._last[key] = time
+            if len(self._last) > _MOST_KEYS:
+                self._last.popitem(last=False)
+            return time
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
 
 
 def format_time(value: datetime) -> str:

@@ -8,17 +8,21 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
+from fsstate.aio.checkpoints import AsyncCheckpoints
 from fsstate.aio.documents import AsyncCollection, AsyncMarkdown
 from fsstate.aio.editing import Updater, Work, editing, update
+from fsstate.aio.goals import AsyncSessionGoal
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.messages import AsyncMessages
 from fsstate.aio.offload import Mirror, Offload, offloaded
-from fsstate.aio.records import AsyncRecords
+from fsstate.aio.records import AsyncItemSet, AsyncRecords, AsyncSingle
 from fsstate.backends.base import Backend
 from fsstate.documents import Editing
+from fsstate.dynamic_tools import Tool
 from fsstate.record_types import RecordType
 from fsstate.retention import PrunePolicy
 from fsstate.session import SessionHandle
+from fsstate.session_config import SessionConfig
 from fsstate.session_scope import SessionScope
 from fsstate.sessions import OwnedSessions, Session, Sessions
 from fsstate.steps import Steps
@@ -201,6 +205,26 @@ class AsyncSessionHandle(Mirror[SessionHandle]):
     def events(self) -> AsyncJournal:
         """The session's own journal of events."""
         return AsyncJournal(self.sync.events, self._backend, self.offload)
+
+    @cached_property
+    def checkpoints(self) -> AsyncCheckpoints:
+        """Named states to go on from."""
+        return AsyncCheckpoints(self.sync.checkpoints, self.offload, self._timeout)
+
+    @cached_property
+    def goal(self) -> AsyncSessionGoal:
+        """What the session is to achieve."""
+        return AsyncSessionGoal(self.sync.goal, self.offload, self._timeout)
+
+    @cached_property
+    def tools(self) -> AsyncItemSet[Tool]:
+        """The tools that it has besides those of its program, replaced as one ordered set."""
+        return AsyncItemSet(self.sync.tools, self.offload)
+
+    @cached_property
+    def config(self) -> AsyncSingle[SessionConfig]:
+        """What it was set up with: where it works, its tools, and which of them need approval."""
+        return AsyncSingle(self.sync.config, self.offload, self._timeout)
 
     @overload
     def collection(self, name: str | None = None, *, model: None = None) -> AsyncCollection[Any]: ...
