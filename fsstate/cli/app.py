@@ -19,6 +19,7 @@ from fsstate.cli.editing import edit
 from fsstate.cli.exits import CODES, guarded
 from fsstate.cli.listing import ls
 from fsstate.cli.logs import log
+from fsstate.cli.recovery import migrate, recover
 from fsstate.cli.sessions import prune, sessions
 from fsstate.cli.showing import show
 from fsstate.cli.transfer import export_group, import_group
@@ -109,7 +110,8 @@ def init(settings: Settings, directory: str | None) -> None:
         output.say(f"{output.one_line(settings.store)} {'is ready' if created else 'is a store already'}")
 
 
-for command in (demo, ls, show, cat, put, edit, rm, log, sessions, prune, import_group, export_group, completion):
+_COMMANDS = (demo, ls, show, cat, put, edit, rm, log, sessions, prune, recover, migrate, import_group, export_group)
+for command in (*_COMMANDS, completion):
     program.add_command(command)
 
 

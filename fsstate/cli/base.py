@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,6 +14,9 @@ from fsstate.backends.base import Backend
 from fsstate.errors import NotFoundError
 from fsstate.options import StoreOptions
 from fsstate.store import Store
+
+if TYPE_CHECKING:
+    from fsstate.record_types import RecordType
 
 __all__ = ["Command", "Group", "ParamType", "Settings", "pass_settings"]
 
@@ -36,12 +39,14 @@ class Settings:
         self.named: str | None = None
         self.json = False
         self.wait = StoreOptions().lock_timeout
+        # Record types of the application's own; set before the store is opened.
+        self.types: Sequence[RecordType[Any]] = ()
         self._open = contextlib.ExitStack()
 
     @cached_property
     def opened(self) -> Store:
         """The store. Opening it writes nothing."""
-        return self._open.enter_context(Store(self.store, StoreOptions(lock_timeout=self.wait)))
+        return self._open.enter_context(Store(self.store, StoreOptions(lock_timeout=self.wait), types=self.types))
 
     @property
     def backend(self) -> Backend:
