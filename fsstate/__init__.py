@@ -40,10 +40,12 @@ from fsstate.errors import (
 
 if TYPE_CHECKING:
     from fsstate.aio import AsyncStore
+    from fsstate.audits import Audit, Audits
     from fsstate.collection import Collection
     from fsstate.documents import Item, Record
     from fsstate.frontmatter import Document
     from fsstate.ids import new_id
+    from fsstate.jobs import Job, JobEvent, Jobs
     from fsstate.journal import Entry, Journal
     from fsstate.lifecycle import Lifecycle
     from fsstate.markdown import Markdown
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from fsstate.records import Records
     from fsstate.recovery import InFlight, RecoveryReport, Settled
     from fsstate.retention import Kept, Pruned, PrunePolicy, PruneReport, Throttle
+    from fsstate.runs import Run, Runs
     from fsstate.session import SessionHandle
     from fsstate.sessions import OwnedSessions, Session, Sessions, SessionSummary
     from fsstate.single import ItemSet, Single
@@ -67,6 +70,8 @@ __all__ = [
     "AlreadyExistsError",
     "AmbiguousIdError",
     "AsyncStore",
+    "Audit",
+    "Audits",
     "Collection",
     "ConflictError",
     "CorruptRecordError",
@@ -79,6 +84,9 @@ __all__ = [
     "InvalidValueError",
     "Item",
     "ItemSet",
+    "Job",
+    "JobEvent",
+    "Jobs",
     "Journal",
     "Kept",
     "Lifecycle",
@@ -104,6 +112,8 @@ __all__ = [
     "Records",
     "Recovery",
     "RecoveryReport",
+    "Run",
+    "Runs",
     "Session",
     "SessionHandle",
     "SessionSummary",
@@ -133,10 +143,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "aio": ("AsyncStore",),
+    "audits": ("Audit", "Audits"),
     "collection": ("Collection",),
     "documents": ("Item", "Record"),
     "frontmatter": ("Document",),
     "ids": ("new_id",),
+    "jobs": ("Job", "JobEvent", "Jobs"),
     "journal": ("Entry", "Journal"),
     "lifecycle": ("Lifecycle",),
     "markdown": ("Markdown",),
@@ -149,6 +161,7 @@ _HOMES = {
     "records": ("Records",),
     "recovery": ("InFlight", "RecoveryReport", "Settled"),
     "retention": ("Kept", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
+    "runs": ("Run", "Runs"),
     "session": ("SessionHandle",),
     "sessions": ("OwnedSessions", "Session", "SessionSummary", "Sessions"),
     "single": ("ItemSet", "Single"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from fsstate.audits import AUDITS
+from fsstate.jobs import JOBS
 from fsstate.record_types import RecordType
+from fsstate.runs import RUNS
 from fsstate.session_documents import SESSIONS
 
 __all__ = ["BUILT_IN"]
 
-BUILT_IN: Final[tuple[RecordType[Any], ...]] = (SESSIONS,)
+BUILT_IN: Final[tuple[RecordType[Any], ...]] = (SESSIONS, RUNS, AUDITS, JOBS,)

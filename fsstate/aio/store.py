@@ -13,6 +13,7 @@ from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.offload import Offload
 from fsstate.aio.records import AsyncRecords
 from fsstate.aio.sessions import AsyncSessionHandle, AsyncSessions
+from fsstate.aio.tasks import AsyncAudits, AsyncJobs, AsyncRuns
 from fsstate.options import StoreOptions
 from fsstate.store import Store
 
@@ -105,6 +106,21 @@ class AsyncStore:
     def session(self, id: str) -> AsyncSessionHandle:  # noqa: A002 - what the attribute is called
         """Return what belongs to one session: messages, events, tool calls and so on. Reads nothing."""
         return AsyncSessionHandle(self.sync.session(id), self.sync.backend, self.offload, self._timeout)
+
+    @cached_property
+    def runs(self) -> AsyncRuns:
+        """The runs of tasks."""
+        return AsyncRuns(self.sync.runs, self.offload, self._timeout)
+
+    @cached_property
+    def audits(self) -> AsyncAudits:
+        """The audits of changes to files."""
+        return AsyncAudits(self.sync.audits, self.offload, self._timeout)
+
+    @cached_property
+    def jobs(self) -> AsyncJobs:
+        """The jobs in the background."""
+        return AsyncJobs(self.sync.jobs, self.offload, self._timeout)
 
     def records(self, kind: RecordType[T]) -> AsyncRecords[T]:
         """Return the records of a type that you declared. `recover` and `migrate` know the type from then on."""

@@ -25,6 +25,9 @@ PAIRS: list[tuple[type, type]] = [
     (fsstate.Records, aio.AsyncRecords),
     (fsstate.Single, aio.AsyncSingle),
     (fsstate.ItemSet, aio.AsyncItemSet),
+    (fsstate.Runs, aio.AsyncRuns),
+    (fsstate.Audits, aio.AsyncAudits),
+    (fsstate.Jobs, aio.AsyncJobs),
     (fsstate.ToolCalls, aio.AsyncToolCalls),
     (fsstate.Steps, aio.AsyncSteps),
 ]
