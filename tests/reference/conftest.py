@@ -1,5 +1,6 @@
 """Tests that take `store` run over memory and over files; those that take `any_store`, also with the async API."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +12,10 @@ from anyio.from_thread import start_blocking_portal
 from fsstate import AsyncStore, Store, StoreOptions
 from tests.contract.blocking import blocking
 from tests.contract.conftest import PATIENCE, FakeClock
+from tests.test_readme import ROOT, run
 
 Reopen: TypeAlias = Callable[[], Store]
+RunExample: TypeAlias = Callable[[str], list[str]]
 
 
 @pytest.fixture
@@ -69,6 +72,14 @@ def directory(opened: Store) -> Path:
     if is_in_memory(opened):
         pytest.skip("memory has no files")
     return Path(opened.path)
+
+
+@pytest.fixture
+def run_example(tmp_path: Path) -> RunExample:
+    """Run a program of examples/ in an empty directory, with `state` as its own; give the lines that it prints."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    return lambda name: run(sys.executable, str(ROOT / "examples" / name), "state", cwd=elsewhere).splitlines()
 
 
 def is_in_memory(store: Store) -> bool:
