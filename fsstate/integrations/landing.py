@@ -35,6 +35,7 @@ from fsstate.journal import Log
 from fsstate.markdown import Markdown
 from fsstate.merge import same
 from fsstate.names import name_for
+from fsstate.settings import SETTINGS
 from fsstate.times import format_time, parse_time
 
 __all__ = [
@@ -416,10 +417,11 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
 
 
 def setting(key: str, value: Any, at: str | None, place: str, **more: Any) -> DocumentItem:
-    """A setting to be; its key nests with "/"."""
-    *folders, name = map(name_for, key.split("/"))
-    told = {"key": key, "value": value, **({} if at is None else {"updated_at": at}), **more}
-    return DocumentItem("settings", "/".join(["settings", *folders]), name, told, place)
+    """A setting to be; its key nests with "/". Parts that no key has, such as an empty one, are quoted in it."""
+    parts = [part if part.strip(".") else name_for(part) for part in key.split("/")]
+    told = {"key": "/".join(parts), "value": value, **({} if at is None else {"updated_at": at}), **more}
+    *folders, name = map(name_for, parts)
+    return DocumentItem("settings", "/".join([SETTINGS.category, *folders]), name, told, place)
 
 
 def session_fields(found: Object, system: str, note: Callable[[str], None]) -> tuple[Object, Object]:

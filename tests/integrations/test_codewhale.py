@@ -141,9 +141,10 @@ def test_saved_sessions(store: Store, saved: Path) -> None:
     found, refused, waiting = one.tool_calls.list()
     assert (found.name, found.parameters, found.result, found.message_id) == ("grep", {"q": "x"}, "found", "message-2")
     assert (refused.status, refused.error, waiting.status) == ("failed", "no", "pending")
-    assert one.collection()["config"]["system_prompt"] == "Be brief."
-    latest = one.collection("checkpoints")["latest"]
-    assert (latest["state"], latest["saved_at"]) == (SAVED, T.format(5))
+    assert one.config.require().system_prompt == "Be brief."
+    latest = one.checkpoints.load()
+    assert latest is not None
+    assert (latest.name, latest.state, latest.saved_at) == ("latest", SAVED, AT.replace(second=5))
     assert store.collection("codewhale")["offline_queue"]["messages"] == [{"display": "later"}]
 
 
@@ -178,7 +179,8 @@ def test_threads(store: Store, runtime: Path) -> None:
     assert (second["sequence_num"], second["other"]) == (7, {"kind": "odd"})
     assert one.collection("turns").names() == ["turn-1", "turn-2"]
     assert one.collection("items")["i4"]["kind"] == "agent_reasoning"
-    assert store.collection("settings/codewhale")["state"]["value"]["next_seq"] == 8
+    assert store.settings.get("codewhale/state") == {"schema_version": 2, "next_seq": 8}
+    assert store.settings.get("codewhale/threads/thr-1")["thread_name"] == "Named"
 
 
 def test_events_that_came_since_are_added(store: Store, runtime: Path) -> None:

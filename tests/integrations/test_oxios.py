@@ -95,7 +95,8 @@ def test_a_directory(store: Store, whole: Path) -> None:
         "steps": (1, 1, 0, 0),
         "documents": (6, 6, 0, 0),
     }
-    assert store.collection("agents")["a1"]["status"] == "Running"
+    agent = store.agents.require("a1")
+    assert (agent.status, agent.cost_usd) == ("Running", 0.25)
     assert store.collection("cron")["jobs"] == [{"id": "j1", "schedule": "* * * * *"}]
     assert store.collection("memory/facts").names() == ["f1"]
     assert (Path(store.path) / "evals/report.md").read_bytes() == (whole / "evals/report.md").read_bytes()

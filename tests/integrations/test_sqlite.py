@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeAlias
 
 import pytest
@@ -25,6 +26,7 @@ from fsstate import (
     StoreOptions,
 )
 from fsstate.integrations.sqlite import ImportReport, import_sqlite
+from fsstate.session_config import BearerAuth, LocalWorkspace, Mixed, PreApproved, RemoteWorkspace, Whitelist
 from tests.integrations import schemas
 
 Make: TypeAlias = Callable[..., Path]
@@ -89,11 +91,11 @@ def imported(store: Store, path: Path, system: str, **wanted: int) -> ImportRepo
     before = files_of(path.parent)
     report = import_sqlite(store, path, system)
     assert report.problems == []
-    assert numbers(report) == {kind: (number, number, 0, 0) for kind, number in wanted.items()}
+    assert numbers(report) == {kind: (number, number, 0, 0) for kind, number in wanted.items() if number}
     written = files_of(Path(store.path))
     again = import_sqlite(store, path, system)
     assert again.problems == []
-    assert numbers(again) == {kind: (number, 0, number, 0) for kind, number in wanted.items()}
+    assert numbers(again) == {kind: (number, 0, number, 0) for kind, number in wanted.items() if number}
     assert files_of(Path(store.path)) == written
     assert files_of(path.parent) == before
     return report
@@ -172,6 +174,25 @@ def test_steer(store: Store, steer: Path) -> None:
     assert tool is not None
     assert (tool.tool_call_id, tool.metadata) == ("c1", {"sequence_num": 2})
     assert tool.content == {"tool_use_id": "c1", "result": {"search": []}}
+    config = one.config.require()
+    assert (config.system_prompt, config.workspace) == ("Be brief.", LocalWorkspace("/w"))
+    assert config.tools.approval == Mixed({"grep"}, ask_for_others=False)
+
+
+def test_steer_configs_of_other_kinds(store: Store, make: Make) -> None:
+    remote = {"type": "remote", "agent_address": "a:1", "auth": {"Bearer": {"token": "t"}}}
+    tools = {"visibility": {"whitelist": ["ls"]}, "tools": {"bash": {"approved_patterns": ["git *"]}}}
+    more: dict[str, Any] = {"tool_policy_type": "pre_approved", "workspace_config": remote, "tool_config": tools}
+    path = make(schemas.STEER, sessions=[steer_session(**more), steer_session("s2", workspace_config={"type": "x"})])
+    report = import_sqlite(store, path, "steer")
+    assert [problem.reason for problem in report.problems] == [
+        "workspace was kept as workspace_as_found, as it does not fit"
+    ]
+    config = store.session("s1").config.require()
+    assert config.workspace == RemoteWorkspace("a:1", BearerAuth("t"))
+    assert (config.tools.visibility, config.tools.approval) == (Whitelist({"ls"}), PreApproved({"grep"}))
+    assert config.tools.tools["bash"].approved_patterns == ["git *"]
+    assert store.session("s2").config.require().workspace is None
 
 
 def test_steer_tool_calls_keep_all_that_is_told_of_a_result(store: Store, steer: Path) -> None:
@@ -216,17 +237,24 @@ def zero(make: Make) -> Path:
         milestones=[
             {"key": "welcome_shown", "value": "true", "at": T0},
             {"key": "session.label.night", "value": "01HB", "at": T1},
+            {"key": "odd//../x", "value": "1", "at": T1},
         ],
     )
 
 
 def test_zero(store: Store, zero: Path) -> None:
-    imported(store, zero, "zero", sessions=2, events=2, settings=2)
+    imported(store, zero, "zero", sessions=2, events=2, settings=3)
     first, second = store.sessions["01HA"], store.sessions["01HB"]
     assert (first.status, first.created_at, first.ended_at) == ("ended", AT0, AT0.replace(second=1, microsecond=500000))
     assert (second.status, second.parent_id, second.label, second.ended_at) == ("active", "01HA", "night", None)
     assert first.metadata["zero"] == {"id": 1, "engine_base_url": "http://x", "cli_version": "0.3"}
     assert store.sessions.find("night").id == "01HB"
+    assert store.settings.items() == {
+        "milestones/odd/%/%2E%2E/x": "1",
+        "milestones/session.label.night": "01HB",
+        "milestones/welcome_shown": "true",
+    }
+    assert store.settings.get("milestones/odd/%/%2E%2E/x") == "1"
     assert [(each.seq, each.kind, each["text"]) for each in store.session("01HA").events] == [
         (1, "prompt", "> hi"),
         (2, "system", "welcome"),
@@ -332,6 +360,217 @@ def test_codewhale_threads(store: Store, codewhale: Path) -> None:
     assert told.metadata == {"item": {"usage": 3}}
 
 
+def test_codewhale_goals_tools_and_checkpoints(store: Store, codewhale: Path) -> None:
+    import_sqlite(store, codewhale, "codewhale")
+    one = store.session("thread-1")
+    goal = one.goal.require()
+    assert (goal.id, goal.objective, goal.status, goal.token_budget) == ("goal-1", "win", "active", 100)
+    assert one.goal.spend(tokens=100).status == "budget_limited"
+    assert [(tool.name, tool.description, tool.input_schema) for tool in one.tools.list()] == [
+        ("y", "d", {}),
+        ("z", None, {"type": "object"}),
+    ]
+    latest, other = one.checkpoints.load("latest"), one.checkpoints.load()
+    assert latest is not None
+    assert other is not None
+    assert (latest.state, latest.saved_at) == ({"n": 1}, AT0.replace(second=2))
+    assert (other.name, other.state) == ("a/b", [1])
+
+
+def test_codewhale_jobs(store: Store, codewhale: Path) -> None:
+    told = {
+        "schema_version": 1,
+        "status": "paused",
+        "detail": "half way",
+        "retry": {
+            "attempt": 1,
+            "max_attempts": 3,
+            "backoff_base_ms": 250,
+            "next_backoff_ms": 500,
+            "next_retry_at": S0 + 7,
+        },
+        "history": [{"at": S0, "phase": "created", "status": "queued", "progress": 0, "detail": None}],
+    }
+    with closing(sqlite3.connect(codewhale)) as connection, connection:
+        row = {"id": "job-3", "name": "l", "status": "running", "progress": 50, "detail": told}
+        add(connection, "jobs", {**row, "created_at": S0, "updated_at": S0 + 1})
+    imported(store, codewhale, "codewhale", **{**CODEWHALE, "jobs": 3})
+    job = store.jobs.require("job-3")
+    assert (job.status, job.progress, job.detail, job.attempt, job.backoff_ms) == ("paused", 50, "half way", 1, 250)
+    assert (job.next_retry_at, job.history[0].at, job.history[0].phase) == (AT0.replace(second=7), AT0, "created")
+    assert (store.jobs.require("job-1").detail, store.jobs.require("job-2").progress) == ("soon", 100)
+    assert store.jobs.problems() == []
+
+
+def test_codewhale_workflows(store: Store, codewhale: Path) -> None:
+    import_sqlite(store, codewhale, "codewhale")
+    run = store.workflows.require("w1")
+    assert (run.workflow_id, run.goal, run.started_at) == ("f", "g", AT0)
+    workflow = store.workflow("w1")
+    assert workflow.branches.require("b1").branch_id == "b"
+    leaf = workflow.leaves.replay("l", "h")
+    assert leaf is not None
+    assert leaf.output == {"x": 1}
+    assert workflow.nodes.require("n1").selected_children == ["b"]
+    candidate = workflow.candidates.require("t1")
+    assert (candidate.score, candidate.passed, candidate.created_at) == (0.5, True, AT0)
+    assert store.workflows.problems() == []
+
+
+def test_records_that_do_not_fit_are_told(store: Store, codewhale: Path) -> None:
+    change(
+        codewhale,
+        "UPDATE jobs SET status = 'odd' WHERE id = 'job-1'",
+        "UPDATE jobs SET progress = 'most' WHERE id = 'job-2'",
+        "UPDATE workflow_runs SET started_at = 'then'",
+        "UPDATE leaf_runs SET artifacts_json = '{}'",
+    )
+    report = import_sqlite(store, codewhale, "codewhale")
+    assert [(problem.place, problem.reason) for problem in report.problems] == [
+        ("table jobs, row 1", "not imported: 'odd' is no status of jobs"),
+        ("table jobs, row 2", "progress was kept as progress_as_found, as it does not fit"),
+        ("table workflow_runs, row 1", "column started_at was kept as started_at_as_found, as 'then' is no time"),
+        ("table leaf_runs, row 1", "artifacts was kept as artifacts_as_found, as it does not fit"),
+    ]
+    assert numbers(report)["jobs"] == (2, 1, 0, 1)
+    assert store.jobs.ids() == ["job-2"]
+    assert store.collection("jobs")["job-2"]["progress_as_found"] == "most"
+    assert store.workflow("w1").leaves.require("l1").artifacts == []
+
+
+# soma
+
+
+@pytest.fixture
+def soma(make: Make) -> Path:
+    message = {"conversation_id": "k1", "role": "user", "status": "complete", "created_at": "2025-01-01 00:00:01"}
+    run: dict[str, Any] = {"session_id": "u1", "task_id": "git_status", "path": "/w", "command_label": "git status"}
+    run |= {"stdout_tail": "clean", "stderr_tail": "", "stdout_truncated": 1, "stderr_truncated": 0, "timed_out": 0}
+    run |= {"cancel_requested": 0, "max_output_bytes": 4096}
+    audit = {"session_id": "u1", "action": "rename_path", "path": "/w/a", "target_path": "/w/b"}
+    file = {"source_root_id": "r1", "fingerprint": "f", "size_bytes": 3, "file_type": "md", "status": "indexed"}
+    return make(
+        schemas.SOMA,
+        sessions=[{"id": "u1", "created_at": "2025-01-01 00:00:00"}, {"id": "u/2"}],
+        conversations=[{"id": "k1", "session_id": "u1", "title": "A talk", "created_at": "2025-01-01 00:00:00"}],
+        messages=[
+            {**message, "id": "m1", "sequence": 1, "content": "Hello"},
+            {
+                **message,
+                "id": "m2",
+                "sequence": 2,
+                "role": "assistant",
+                "content": "Hi",
+                "status": "failed",
+                "provider": "ollama",
+                "model_id": "m",
+            },
+        ],
+        workspace_task_runs=[
+            {
+                **run,
+                "run_id": "t1",
+                "status": "complete",
+                "exit_code": 0,
+                "started_at_ms": 1000,
+                "completed_at_ms": 3500,
+                "duration_ms": 2500,
+            },
+            {**run, "run_id": "t2", "status": "running", "started_at_ms": S0 * 1000},
+        ],
+        workspace_file_change_audits=[
+            {
+                **audit,
+                "audit_id": "d1",
+                "status": "failed",
+                "error": "no",
+                "error_code": "denied",
+                "size_bytes_before": 7,
+                "created_at_ms": S0 * 1000,
+                "applied_at_ms": S0 * 1000 + 5,
+            }
+        ],
+        source_roots=[{"path": "/docs", "id": "r1", "read_only": 0, "created_at": "2025-01-01 00:00:00"}],
+        source_files=[
+            {**file, "relative_path": "b.md", "absolute_path": "/docs/b.md", "modified_at": T0},
+            {**file, "relative_path": "a.md", "absolute_path": "/docs/a.md", "modified_at": "1735689600"},
+        ],
+        ingest_jobs=[
+            {"id": "g1", "source_root_id": "r1", "scope_label": "docs", "status": "partial", "file_count": 2},
+        ],
+        provider_status=[{"provider": "ollama", "last_test_ok": 1, "last_test_detail": "fine", "last_tested_at": T0}],
+        provider_selection=[{"singleton": 1, "provider": "ollama", "model_id": "m", "updated_at": T0}],
+    )
+
+
+SOMA = {"sessions": 1, "messages": 2, "runs": 2, "audits": 1, "sources": 4, "settings": 4}
+
+
+def test_soma_conversations(store: Store, soma: Path) -> None:
+    imported(store, soma, "soma", **SOMA)
+    session = store.sessions["k1"]
+    assert (session.user_id, session.title, session.created_at) == ("u1", "A talk", AT0)
+    assert [each.id for each in store.sessions.owned_by("u1").list()] == ["k1"]
+    first, second = store.session("k1").messages.list()
+    assert (first.parent_id, first.created_at) == (None, AT0.replace(second=1))
+    assert (second.parent_id, second.status, second.model) == ("m1", "failed", "m")
+    assert second.metadata == {"sequence": 2, "provider": "ollama"}
+
+
+def test_soma_runs_and_audits(store: Store, soma: Path) -> None:
+    import_sqlite(store, soma, "soma")
+    done, running = store.runs.require("t1"), store.runs.require("t2")
+    assert (done.task, done.command, done.stdout_truncated, done.timed_out) == ("git_status", "git status", True, False)
+    assert (done.started_at, done.duration_ms) == (datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), 2500)
+    assert running.status == "running"
+    assert [run.id for run in store.runs.list(session_id="u1")] == ["t2", "t1"]
+    audit = store.audits.require("d1")
+    assert (audit.action, audit.target_path, audit.size_before, audit.error_code) == (
+        "rename_path",
+        "/w/b",
+        7,
+        "denied",
+    )
+    assert audit.applied_at == AT0.replace(microsecond=5000)
+    assert [flight.id for flight in store.runs.in_flight()] == ["t2"]
+    store.runs.recover()
+    assert store.runs.require("t2").error_code == "workspace_task_interrupted"
+    # The program that goes on here is no difference that a second import could mend.
+    (problem,) = import_sqlite(store, soma, "soma").problems
+    assert problem.reason.endswith("u1/t2.json differs in status, updated_at, and was left as it is")
+
+
+def test_soma_sources_and_settings(store: Store, soma: Path) -> None:
+    import_sqlite(store, soma, "soma")
+    (root,) = store.sources.list()
+    assert (root.path, root.id, root.read_only, root.created_at) == ("/docs", "r1", False, AT0)
+    files = store.sources.files("r1")
+    assert [(each.relative_path, each.size_bytes, each.modified_at) for each in files] == [
+        ("a.md", 3, AT0),
+        ("b.md", 3, AT0),
+    ]
+    ingest = store.sources.ingests.require("g1")
+    assert (ingest.scope, ingest.status, ingest.file_count) == ("docs", "partial", 2)
+    assert store.settings.get("providers/ollama") == {"ok": True, "detail": "fine"}
+    assert store.settings.get("provider_selection") == {"provider": "ollama", "model_id": "m"}
+    tested = store.settings.setting("providers/ollama")
+    assert tested is not None
+    assert tested.updated_at == AT0
+    assert store.settings.keys("soma") == ["soma/sessions/u/2", "soma/sessions/u1"]
+    assert store.sources.problems() == store.settings.problems() == []
+
+
+def test_an_older_soma_lacks_tables_and_columns(store: Store, soma: Path) -> None:
+    change(
+        soma,
+        "DROP TABLE workspace_file_change_audits",
+        "DROP TABLE provider_selection",
+        "ALTER TABLE workspace_task_runs DROP COLUMN error_code",
+        "PRAGMA user_version = 0",
+    )
+    imported(store, soma, "soma", **{**SOMA, "settings": 3} | {"audits": 0})
+
+
 # What cannot be imported
 
 
@@ -384,7 +623,7 @@ def test_cells_that_are_not_what_they_should_be_are_told_and_kept(store: Store, 
     first = store.session("s1").messages.get("m1")
     assert first is not None
     assert first.content == "{half"
-    assert store.sessions["s1"].metadata["steer"] == {"created_at": "never"}
+    assert store.sessions["s1"].metadata["steer"] == {"created_at_as_found": "never"}
 
 
 def test_ids_that_are_no_file_names(store: Store, make: Make) -> None:
@@ -472,7 +711,7 @@ def test_a_write_ahead_log_is_read_and_left_alone(store: Store, zero: Path) -> N
 def test_a_write_ahead_log_that_was_closed_leaves_nothing_beside_it(store: Store, zero: Path) -> None:
     change(zero, "PRAGMA journal_mode = WAL")
     assert sorted(files_of(zero.parent)) == ["state.db"]
-    imported(store, zero, "zero", sessions=2, events=2, settings=2)
+    imported(store, zero, "zero", sessions=2, events=2, settings=3)
     assert sorted(files_of(zero.parent)) == ["state.db"]
 
 
@@ -531,6 +770,40 @@ def test_another_session_in_its_place_is_left_alone(store: Store, steer: Path) -
     assert files_of(Path(store.path)) == before
 
 
+def test_a_session_that_could_not_be_completed_is_completed_later(store: Store, codewhale: Path) -> None:
+    change(codewhale, "UPDATE threads SET git_sha = x'ff' WHERE id = 'thread-1'")
+    report = import_sqlite(store, codewhale, "codewhale")
+    (problem,) = report.problems
+    assert (problem.place, numbers(report)["sessions"]) == ("table threads, row 1", (2, 1, 0, 1))
+    assert store.sessions["thread-1"].title is None
+    change(codewhale, "UPDATE threads SET git_sha = 'abc' WHERE id = 'thread-1'")
+    report = import_sqlite(store, codewhale, "codewhale")
+    assert report.problems == []
+    assert numbers(report)["sessions"] == (2, 1, 1, 0)
+    assert store.sessions["thread-1"].title == "One"
+
+
+def test_imports_at_once_write_everything_once(store: Store, codewhale: Path, tmp_path: Path) -> None:
+    reports: list[ImportReport] = []
+    threads = [Thread(target=lambda: reports.append(import_sqlite(store, codewhale, "codewhale"))) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert [report.problems for report in reports] == [[]] * 4
+    assert sum(report["messages"].imported for report in reports) == 4
+    with Store(tmp_path / "alone", StoreOptions(durability="process")) as alone:
+        import_sqlite(alone, codewhale, "codewhale")
+    assert comparable(Path(store.path)) == comparable(tmp_path / "alone")
+
+
+def test_a_store_in_memory_takes_imports_too(zero: Path) -> None:
+    with Store.in_memory() as store:
+        assert import_sqlite(store, zero, "zero").problems == []
+        assert import_sqlite(store, zero, "zero").total.imported == 0
+        assert store.sessions.ids() == ["01HA", "01HB"]
+
+
 KILLED = """
 import sys
 from fsstate import Store, StoreOptions
@@ -554,7 +827,7 @@ with Store(sys.argv[1], StoreOptions(durability="process")) as store:
 """
 
 
-@pytest.mark.parametrize("system", ["steer", "codewhale"])
+@pytest.mark.parametrize("system", ["steer", "codewhale", "soma"])
 def test_killed_at_every_write(system: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     path: Path = request.getfixturevalue(system)
     with Store(tmp_path / "whole", StoreOptions(durability="process")) as store:

@@ -58,7 +58,10 @@ def checkpoint(value: Object, place: str) -> DocumentItem:
 
 
 def _config(prompt: Any, place: str) -> list[DocumentItem]:
-    return [] if prompt is None else [DocumentItem("documents", "", "config", {"system_prompt": prompt}, place)]
+    if prompt is None:
+        return []
+    name = "system_prompt" if isinstance(prompt, str) else "system_prompt_as_found"
+    return [DocumentItem("documents", "", "config", {name: prompt}, place)]
 
 
 def _messages(found: Any, place: str, landing: Landing) -> list[Entry]:

@@ -122,7 +122,7 @@ class _Run:
             self._document(setting("codewhale/state", value, None, found.place))
         for found in self._sources.found[kinds.INDEX]:
             for name, (place, value) in self._last_lines(found).items():
-                self._document(setting(f"codewhale/threads/{name_for(name)}", value, None, place))
+                self._document(setting(f"codewhale/threads/{name}", value, None, place))
             for line in lines(found):
                 if (reason := line.flaw or _flaw_of_name(line)) is not None:
                     self.landing.lose("settings", line.place, reason)

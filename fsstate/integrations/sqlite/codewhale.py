@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fsstate import CorruptRecordError, codec
+from fsstate.goals import GOALS
 from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_list, is_object
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields, moment
+from fsstate.jobs import JOBS
 from fsstate.names import name_for
+from fsstate.record_types import RecordType
+from fsstate.workflows import BRANCHES, CANDIDATES, LEAVES, NODES, WORKFLOWS
 
 __all__ = ["KNOWN_VERSION", "TABLES", "read"]
 
@@ -29,12 +33,12 @@ TABLES: Final = {
     "teacher_candidates": Table("workflows", (*_OF_RUN, "candidate_id"), since=2),
 }
 _NAME: Final = "codewhale"
-# The tables of what belongs to a workflow run, and the folders that they become.
-_FOLDERS: Final = {
-    "branch_runs": "branches",
-    "leaf_runs": "leaves",
-    "control_node_runs": "nodes",
-    "teacher_candidates": "candidates",
+# What belongs to a workflow run.
+_BELONGINGS: Final[dict[str, RecordType[Any]]] = {
+    "branch_runs": BRANCHES,
+    "leaf_runs": LEAVES,
+    "control_node_runs": NODES,
+    "teacher_candidates": CANDIDATES,
 }
 _JSON: Final = ("result", "output", "artifacts", "selected_children", "rationale")
 
@@ -46,12 +50,12 @@ def read(reader: Reader) -> Iterator[Item]:
     for table in ("messages", "thread_dynamic_tools", "checkpoints", "thread_goals"):
         reader.orphans(table, "thread_id", "threads")
     for cells in reader.cells("jobs"):
-        yield reader.record("jobs", _job(cells), cells)
+        yield from reader.record(JOBS, _job(cells), cells)
     for cells in reader.cells("workflow_runs"):
         run = fields(metadata=cells.json("metadata_json") or None)
-        yield reader.record("workflows", run | _traced(cells), cells)
-    for table, folder in _FOLDERS.items():
-        yield from _parts(reader, table, folder)
+        yield from reader.record(WORKFLOWS, run | _traced(cells), cells)
+    for table, kind in _BELONGINGS.items():
+        yield from _belongings(reader, table, kind)
 
 
 # Threads
@@ -83,7 +87,7 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
         logs={"messages": messages},
         head=head,
         documents=[
-            *(_goal(each) for each in reader.cells("thread_goals", "rowid", owned)),
+            *_goals(reader, owned),
             *_tools(reader, owned),
             *(_checkpoint(each) for each in reader.cells("checkpoints", "created_at, checkpoint_id", owned)),
         ],
@@ -117,13 +121,15 @@ def _parsed(content: object) -> Object:
     return value if is_object(value) else {}
 
 
-def _goal(cells: Cells) -> DocumentItem:
-    cells.take("thread_id")
-    value: Object = {"id": cells.text("goal_id"), "objective": cells.text("objective"), "status": cells.text("status")}
-    value |= fields(token_budget=cells.take("token_budget"), tokens_used=cells.take("tokens_used"))
-    value |= fields(time_used_seconds=cells.take("time_used_seconds"))
-    value |= fields(created_at=cells.seconds("created_at"), updated_at=cells.seconds("updated_at"))
-    return DocumentItem("goals", "", "goal", value | cells.rest(), cells.place)
+def _goals(reader: Reader, owned: Owned) -> Iterator[DocumentItem]:
+    """The goal of a thread, if it has one."""
+    for cells in reader.cells("thread_goals", "rowid", owned):
+        cells.take("thread_id")
+        value: Object = {"id": cells.text("goal_id"), "objective": cells.text("objective")}
+        value |= fields(created_at=cells.seconds("created_at"), updated_at=cells.seconds("updated_at"))
+        fitted = reader.fitted(GOALS, value | cells.rest(), cells)
+        if fitted is not None:
+            yield DocumentItem("goals", "", "goal", fitted, cells.place)
 
 
 def _tools(reader: Reader, owned: Owned) -> Iterator[DocumentItem]:
@@ -189,10 +195,10 @@ def _traced(cells: Cells) -> Object:
     return fields(**times, **values)
 
 
-def _parts(reader: Reader, table: str, folder: str) -> Iterator[Item]:
-    """What belongs to a workflow run, in a folder of it."""
+def _belongings(reader: Reader, table: str, kind: RecordType[Any]) -> Iterator[Item]:
     for cells in reader.cells(table, owned=("workflow_run_id IN (SELECT id FROM workflow_runs)", ())):
         run = cells.text("workflow_run_id") or ""
-        value = fields(workflow_run_id=run, passed=cells.flag("passed")) | _traced(cells)
-        yield reader.record(f"workflows/{name_for(run)}/{folder}", value, cells)
+        value = fields(passed=cells.flag("passed")) | _traced(cells)
+        folder = f"{WORKFLOWS.category}/{name_for(run)}/{kind.category}"
+        yield from reader.record(kind, value, cells, category=folder)
     reader.orphans(table, "workflow_run_id", "workflow_runs")

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -69,6 +70,7 @@ class Database:
         row = next(self._run(query, given), None)
         return None if row is None else row[0]
 
+    @cached_property
     def names(self) -> list[str]:
         """The names of the tables, without those that tools keep for themselves."""
         rows = self._run("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name", ())
@@ -80,14 +82,14 @@ class Database:
 
     def count(self, table: str) -> int:
         """The number of rows; 0 when there is no such table."""
-        return self.value(f"SELECT count(*) FROM {_quoted(table)}") if table in self.names() else 0  # noqa: S608
+        return self.value(f"SELECT count(*) FROM {_quoted(table)}") if table in self.names else 0  # noqa: S608
 
     def check(self, what: str, known: int, history: str | None = None) -> None:
         """Raise NewerFormatError for a version above `known`, CorruptRecordError for a schema that is another one."""
         version = self.version(history)
         if version > known:
             raise _newer(self.path, what, version, known)
-        there = self.names()
+        there = self.names
         for name, table in self.tables.items():
             if name in there:
                 missing = [column for column in table.columns if column not in self.columns(name)]
@@ -98,11 +100,11 @@ class Database:
 
     def unknown(self) -> Iterator[tuple[str, int]]:
         """The tables of which the schema says nothing, with how many rows they have."""
-        return ((name, self.count(name)) for name in self.names() if name not in self.tables)
+        return ((name, self.count(name)) for name in self.names if name not in self.tables)
 
     def orphans(self, table: str, column: str, owner: str, key: str) -> Iterator[tuple[Any, int]]:
         """The owners that rows of a table name and that do not exist, with how many rows do."""
-        if table not in self.names():
+        if table not in self.names:
             return
         query = (
             f"SELECT {column}, count(*) FROM {table} WHERE {column} IS NULL OR {column} NOT IN "  # noqa: S608
@@ -112,7 +114,7 @@ class Database:
 
     def rows(self, table: str, order: str, where: str = "1", given: Sequence[Any] = ()) -> Iterator[Object]:
         """The rows of a table; none when it is missing."""
-        if table not in self.names():
+        if table not in self.names:
             return
         query = f"SELECT rowid AS {ROW}, * FROM {_quoted(table)} WHERE {where} ORDER BY {order}"  # noqa: S608
         for row in self._run(query, given):

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from fsstate import CorruptRecordError, codec
+from fsstate import CorruptRecordError, InvalidValueError, ValidationError, codec
 from fsstate.integrations.landing import DocumentItem, Entry, Landing, Object, SessionItem
 from fsstate.integrations.sqlite.database import ROW, Database
 from fsstate.names import name_for
+from fsstate.record_types import RecordType
 from fsstate.times import format_time, parse_time
 
 __all__ = ["Cells", "Item", "Owned", "Reader", "fields", "moment"]
@@ -19,12 +20,14 @@ Item: TypeAlias = SessionItem | DocumentItem
 Owned: TypeAlias = tuple[str, Sequence[Any]]
 
 _ALL: Final[Owned] = ("1", ())
+# Behind the name of what could not stand under it.
+_AS_FOUND: Final = "_as_found"
 
 
 class Cells:
     """One row, from which cells are taken; `rest` gives those that nobody took.
 
-    What is wrong with a cell is told, and it stays among the rest as it stands.
+    What is wrong with a cell is told, and what it holds stays among the rest.
     """
 
     def __init__(self, landing: Landing, table: str, kind: str, cells: Object) -> None:
@@ -95,8 +98,8 @@ class Cells:
         try:
             return None if value is None else format_time(parse(self.take(name)))
         except (ValueError, TypeError, OverflowError):
-            self._cells[name] = value
-            self._note(f"column {name} was kept as it is, as {value!r} is no time")
+            self._cells[f"{name}{_AS_FOUND}"] = value
+            self._note(f"column {name} was kept as {name}{_AS_FOUND}, as {value!r} is no time")
             return None
 
 
@@ -123,15 +126,31 @@ class Reader:
             )
 
     def record(
-        self, category: str, value: Object, cells: Cells, *, key: str = "id", group: str | None = None
-    ) -> DocumentItem:
-        """A record of its own, named after its key; `group` is the cell that it is grouped by. The rest stays in it."""
-        name = cells.text(key) or ""
-        told: Object = {"id": name}
-        if group is not None:
-            told[group] = cells.text(group) or ""
-            category = f"{category}/{name_for(told[group])}"
-        return DocumentItem(cells.kind, category, name_for(name), {**told, **cells.rest(), **value}, cells.place)
+        self, kind: RecordType[Any], value: Object, cells: Cells, *, key: str = "id", category: str | None = None
+    ) -> Iterator[DocumentItem]:
+        """A record, named after its key, unless its status is none. The rest of its cells stays in it."""
+        name, folder = cells.text(key) or "", category or kind.category
+        told: Object = {kind.key: name}
+        if kind.group_by is not None:
+            group = told[kind.group_by] = cells.text(kind.group_by) or ""
+            folder = f"{folder}/{name_for(group)}"
+        fitted = self.fitted(kind, {**told, **cells.rest(), **value}, cells)
+        if fitted is not None:
+            yield DocumentItem(cells.kind, folder, name_for(name), fitted, cells.place)
+
+    def fitted(self, kind: RecordType[Any], value: Object, cells: Cells) -> Object | None:
+        """The value as such a record can be read: what does not fit is told, and kept under another name.
+
+        None when it is refused, as its status is none.
+        """
+        status = kind.status_of(value)
+        if kind.lifecycle is not None and not kind.lifecycle.knows(status):
+            cells.refuse(f"{status!r} is no status of {kind.category}")
+            return None
+        unfit = [name for name, each in value.items() if not _is_fit(kind, {kind.key: value.get(kind.key), name: each})]
+        for name in unfit:
+            self._landing.note(cells.place, f"{name} was kept as {name}{_AS_FOUND}, as it does not fit")
+        return {f"{name}{_AS_FOUND}" if name in unfit else name: each for name, each in value.items()}
 
     def counted(self, item: DocumentItem) -> DocumentItem:
         """The document, counted: it comes from cells of a row that is something else."""
@@ -175,6 +194,18 @@ class Reader:
             self._landing.note(cells.place, f"{column} {name!r} is none of its messages; it goes on from the last one")
             return None
         return (cells.text(column),)
+
+
+def _is_fit(kind: RecordType[Any], value: Object) -> bool:
+    known = {key: each for key, each in value.items() if each is not None}
+    try:
+        kind.view.load(codec.decode_bytes(codec.encode(known), kind.category), kind.category)
+    except ValidationError:
+        return False
+    except InvalidValueError:
+        # Told when it is written.
+        return True
+    return True
 
 
 def moment(seconds: Any) -> Any:

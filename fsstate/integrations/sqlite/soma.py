@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fsstate.integrations.landing import Entry, Object, SessionItem, setting
+from fsstate.audits import AUDITS
+from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, setting
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
+from fsstate.names import name_for
+from fsstate.runs import RUNS
+from fsstate.sources import INGESTS, ROOTS
 
 __all__ = ["KNOWN_VERSION", "TABLES", "read"]
 
@@ -36,9 +40,10 @@ def read(reader: Reader) -> Iterator[Item]:
         yield _session(reader, cells)
     reader.orphans("messages", "conversation_id", "conversations")
     for cells in reader.cells("workspace_task_runs", "started_at_ms, run_id"):
-        yield reader.record("runs", _run(cells), cells, key="run_id", group="session_id")
+        yield from reader.record(RUNS, _run(cells), cells, key="run_id")
     for cells in reader.cells("workspace_file_change_audits", "created_at_ms, audit_id"):
-        yield reader.record("audits", _audit(cells), cells, key="audit_id", group="session_id")
+        yield from reader.record(AUDITS, _audit(cells), cells, key="audit_id")
+    yield from _sources(reader)
 
 
 def _settings(reader: Reader) -> Iterator[Item]:
@@ -89,6 +94,30 @@ def _in_line(entries: list[Entry]) -> list[Entry]:
     return [
         entry._replace(row=entry.row | fields(parent=parent)) for entry, parent in zip(entries, parents, strict=False)
     ]
+
+
+def _sources(reader: Reader) -> Iterator[Item]:
+    """The roots with their files, and the passes over them."""
+    for cells in reader.cells("source_roots", "path"):
+        root: Owned = ("source_root_id = ?", (cells.peek("id"),))
+        place, name = cells.place, name_for(str(cells.peek("path")))
+        value = fields(read_only=cells.flag("read_only"), created_at=cells.time("created_at"))
+        yield from reader.record(ROOTS, value, cells, key="path")
+        files = [_file(each) for each in reader.cells("source_files", "relative_path", root)]
+        if files:
+            items = {"items": files}
+            yield DocumentItem("sources", f"{ROOTS.category}/{name}", "files", items, place, parts=len(files))
+    reader.orphans("source_files", "source_root_id", "source_roots")
+    for cells in reader.cells("ingest_jobs", "started_at, id"):
+        value = fields(scope=cells.text("scope_label"), error=cells.text("last_error"))
+        value |= fields(started_at=cells.time("started_at"), completed_at=cells.time("completed_at"))
+        yield from reader.record(INGESTS, value, cells)
+
+
+def _file(cells: Cells) -> Object:
+    cells.take("source_root_id")
+    times = fields(modified_at=cells.time("modified_at"), updated_at=cells.time("updated_at"))
+    return cells.rest() | times
 
 
 def _run(cells: Cells) -> Object:

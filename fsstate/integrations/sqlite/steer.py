@@ -6,11 +6,12 @@ Its sequences begin at 0 and have gaps where old events were deleted: `sequence_
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_object
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
+from fsstate.session_config import CONFIGS
 from fsstate.tool_calls import LIFECYCLE
 
 __all__ = ["KNOWN_VERSION", "TABLES", "read"]
@@ -56,27 +57,48 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
             "events": reader.entries("events", "sequence_num, rowid", owned, _event),
         },
         head=head,
-        documents=[config],
+        documents=config,
     )
 
 
-def _config(reader: Reader, cells: Cells) -> DocumentItem:
+def _config(reader: Reader, cells: Cells) -> list[DocumentItem]:
     """The session's config. The policy's own columns overrule the copy in the tool config, as they do in steer."""
-    tools = cells.json("tool_config")
-    shaped: Object = dict(tools) if is_object(tools) else fields(tool_config=tools)
-    inner = shaped.pop("approval_policy", None)
-    shaped["approval"] = _approval(cells.text("tool_policy_type"), cells.json("pre_approved_tools"), inner)
-    value = fields(workspace=cells.json("workspace_config"), tools=shaped, system_prompt=cells.text("system_prompt"))
-    return reader.counted(DocumentItem("documents", "", "config", value, cells.place))
+    found = cells.json("tool_config")
+    tools: Object = dict(found) if is_object(found) else fields(tool_config=found)
+    policy = tools.pop("approval_policy", None)
+    tools |= fields(visibility=_visibility(tools.get("visibility")))
+    tools["approval"] = _approval(cells.text("tool_policy_type"), cells.json("pre_approved_tools"), policy)
+    workspace, prompt = _workspace(cells.json("workspace_config")), cells.text("system_prompt")
+    fitted = reader.fitted(CONFIGS, fields(workspace=workspace, tools=tools, system_prompt=prompt), cells)
+    return [] if fitted is None else [reader.counted(DocumentItem("documents", "", "config", fitted, cells.place))]
 
 
-def _approval(kind: str | None, names: object, inner: object) -> object:
-    found: Object = inner if is_object(inner) else {}
+def _approval(kind: str | None, names: Any, copy: Any) -> Any:
+    """Which tools need approval. Only the copy tells whether others are asked for."""
+    found: Object = copy if is_object(copy) else {}
     if kind is None:
         return found
+    told: Object = {"pre_approved": {"tools": names}, "mixed": {"pre_approved": names}}.get(kind, {})
     asked = fields(ask_for_others=found.get("ask_for_others")) if found.get("type") == kind else {}
-    told = {"pre_approved": {"tools": names}, "mixed": {"pre_approved": names}}.get(kind, {})
     return {"type": kind, **told, **asked}
+
+
+def _visibility(found: Any) -> Any:
+    """Which tools are seen: a word, or the name of a list with the list."""
+    if not is_object(found) or len(found) != 1:
+        return found
+    (kind, tools), *_ = found.items()
+    return {"type": kind.lower(), "tools": tools}
+
+
+def _workspace(found: Any) -> Any:
+    """Where the session works. Its secret is told by the name of its kind."""
+    auth = found.get("auth") if is_object(found) else None
+    if not is_object(found) or not is_object(auth) or len(auth) != 1:
+        return found
+    (kind, secret), *_ = auth.items()
+    kinds = {"Bearer": "bearer", "ApiKey": "api_key"}
+    return {**found, "auth": {"type": kinds.get(kind, kind), **(secret if is_object(secret) else {})}}
 
 
 def _message(cells: Cells) -> Entry:
