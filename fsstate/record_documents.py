@@ -160,10 +160,6 @@ class RecordDocuments(Collection[T], Generic[T]):
             fields[VERSION] = self.kind.versions.latest
         return fields if original is None else self._as_told(fields, _object(original, self._where(ref)), ref)
 
-    def _refit(self, value: T, data: bytes, blob: Blob, ref: Ref) -> bytes:
-        # `data` tells more than the file needs to: its key, its group.
-        return self._encode(value, blob, ref)
-
     def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
         return self._ruled(data, blob, ref, hold=True)
 
