@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from fsstate.integrations.codewhale.sources import Line
-from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_object, session_fields
+from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_object, session_fields
 from fsstate.names import name_for
 from fsstate.times import format_time, parse_time
 

@@ -6,16 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
-from fsstate.integrations.landing import (
-    DocumentItem,
-    Entry,
-    Landing,
-    Object,
-    SessionItem,
-    is_list,
-    is_object,
-    session_fields,
-)
+from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_list, is_object, session_fields
+from fsstate.integrations.landing import Landing
 from fsstate.names import name_for
 
 __all__ = ["checkpoint", "saved_session"]

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from fsstate import CorruptRecordError, NewerFormatError, codec
 from fsstate.integrations.files import Found, find, read_json
-from fsstate.integrations.landing import Object, is_object
+from fsstate.integrations.items import Object, is_object
 
 __all__ = [
     "EVENTS",

@@ -13,19 +13,8 @@ from fsstate.integrations.codewhale.runtime import Part, Thread, event, in_order
 from fsstate.integrations.codewhale.saved import checkpoint, saved_session
 from fsstate.integrations.codewhale.sources import Line, Sources, lines
 from fsstate.integrations.files import Found, read_json
-from fsstate.integrations.landing import (
-    DocumentItem,
-    Entry,
-    ImportReport,
-    Landing,
-    Object,
-    Progress,
-    SessionItem,
-    check_apart,
-    is_list,
-    is_object,
-    setting,
-)
+from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_list, is_object, setting
+from fsstate.integrations.landing import ImportReport, Landing, Progress, check_apart
 from fsstate.names import name_for
 
 __all__ = ["import_codewhale"]

@@ -9,20 +9,17 @@ from typing import Any, Final
 from fsstate import CorruptRecordError, Store
 from fsstate.embedded import Embedded, embedded_messages, embedded_steps
 from fsstate.integrations.files import Found, category_of, find, name_of, read_json, read_text
-from fsstate.integrations.landing import (
+from fsstate.integrations.items import (
     DocumentItem,
     Entry,
-    ImportReport,
-    Landing,
     Object,
-    Progress,
     SessionItem,
     TextItem,
-    check_apart,
     is_list,
     is_object,
     session_fields,
 )
+from fsstate.integrations.landing import ImportReport, Landing, Progress, check_apart
 from fsstate.names import name_for
 
 __all__ = ["import_oxios"]

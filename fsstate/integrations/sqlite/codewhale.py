@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fsstate import CorruptRecordError, codec
 from fsstate.goals import GOALS
-from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_list, is_object
+from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_list, is_object
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields, moment
 from fsstate.jobs import JOBS
@@ -86,11 +86,7 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
         metadata=cells.kept(_NAME),
         logs={"messages": messages},
         head=head,
-        documents=[
-            *_goals(reader, owned),
-            *_tools(reader, owned),
-            *(_checkpoint(each) for each in reader.cells("checkpoints", "created_at, checkpoint_id", owned)),
-        ],
+        documents=[*_goals(reader, owned), *_tools(reader, owned), *_checkpoints(reader, owned)],
     )
 
 
@@ -148,12 +144,13 @@ def _tool(number: int, cells: Cells) -> Object:
     return value | fields(position=None if position == number else position) | cells.rest()
 
 
-def _checkpoint(cells: Cells) -> DocumentItem:
-    cells.take("thread_id")
-    name = cells.text("checkpoint_id") or ""
-    value: Object = {"name": name, "state": cells.json("state_json")}
-    value |= fields(saved_at=cells.seconds("created_at")) | cells.rest()
-    return DocumentItem("checkpoints", "checkpoints", name_for(name), value, cells.place)
+def _checkpoints(reader: Reader, owned: Owned) -> Iterator[DocumentItem]:
+    for cells in reader.cells("checkpoints", "created_at, checkpoint_id", owned):
+        cells.take("thread_id")
+        name = cells.text("checkpoint_id") or ""
+        value: Object = {"name": name, "state": cells.json("state_json")}
+        value |= fields(saved_at=cells.seconds("created_at")) | cells.rest()
+        yield DocumentItem("checkpoints", "checkpoints", name_for(name), value, cells.place)
 
 
 # Jobs and workflows

@@ -24,7 +24,7 @@ from fsstate import (
     NotFoundError,
     StorageError,
 )
-from fsstate.integrations.landing import Object
+from fsstate.integrations.items import Object
 
 __all__ = ["ROW", "Database", "Table", "opened"]
 

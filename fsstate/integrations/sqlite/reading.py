@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from fsstate import CorruptRecordError, InvalidValueError, ValidationError, codec
-from fsstate.integrations.landing import DocumentItem, Entry, Landing, Object, SessionItem
+from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem
+from fsstate.integrations.landing import Landing
 from fsstate.integrations.sqlite.database import ROW, Database
 from fsstate.names import name_for
 from fsstate.record_types import RecordType

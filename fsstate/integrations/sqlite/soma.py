@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fsstate.audits import AUDITS
-from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, setting
+from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, setting
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
 from fsstate.names import name_for

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fsstate.integrations.landing import DocumentItem, Entry, Object, SessionItem, is_object
+from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_object
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
 from fsstate.session_config import CONFIGS

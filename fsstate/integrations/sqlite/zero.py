@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fsstate.integrations.landing import Entry, Object, SessionItem, setting
+from fsstate.integrations.items import Entry, Object, SessionItem, setting
 from fsstate.integrations.sqlite.database import Table
 from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
 from fsstate.names import name_for
