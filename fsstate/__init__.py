@@ -39,11 +39,15 @@ from fsstate.errors import (
 )
 
 if TYPE_CHECKING:
+    from fsstate.agents import Agent
     from fsstate.aio import AsyncStore
     from fsstate.audits import Audit, Audits
+    from fsstate.checkpoints import Checkpoint, Checkpoints
     from fsstate.collection import Collection
     from fsstate.documents import Item, Record
+    from fsstate.dynamic_tools import Tool
     from fsstate.frontmatter import Document
+    from fsstate.goals import Goal, SessionGoal
     from fsstate.ids import new_id
     from fsstate.jobs import Job, JobEvent, Jobs
     from fsstate.journal import Entry, Journal
@@ -60,25 +64,54 @@ if TYPE_CHECKING:
     from fsstate.retention import Kept, Pruned, PrunePolicy, PruneReport, Throttle
     from fsstate.runs import Run, Runs
     from fsstate.session import SessionHandle
+    from fsstate.session_config import (
+        AlwaysAsk,
+        ApiKeyAuth,
+        BearerAuth,
+        Blacklist,
+        LocalWorkspace,
+        Mixed,
+        PreApproved,
+        RemoteWorkspace,
+        SessionConfig,
+        ToolConfig,
+        ToolRules,
+        Whitelist,
+    )
     from fsstate.sessions import OwnedSessions, Session, Sessions, SessionSummary
+    from fsstate.settings import Setting, Settings
     from fsstate.single import ItemSet, Single
+    from fsstate.sources import Ingest, IngestStatus, SourceFile, SourceRoot, Sources
     from fsstate.steps import Step, Steps
     from fsstate.store import Store
     from fsstate.tool_calls import ToolCall, ToolCalls
+    from fsstate.workflows import BranchRun, ControlNodeRun, LeafRun, TeacherCandidate, Workflow, WorkflowRun, Workflows
 
 __all__ = [
+    "Agent",
     "AlreadyExistsError",
+    "AlwaysAsk",
     "AmbiguousIdError",
+    "ApiKeyAuth",
     "AsyncStore",
     "Audit",
     "Audits",
+    "BearerAuth",
+    "Blacklist",
+    "BranchRun",
+    "Checkpoint",
+    "Checkpoints",
     "Collection",
     "ConflictError",
+    "ControlNodeRun",
     "CorruptRecordError",
     "Document",
     "Entry",
     "FsStateError",
+    "Goal",
     "InFlight",
+    "Ingest",
+    "IngestStatus",
     "InvalidNameError",
     "InvalidTransitionError",
     "InvalidValueError",
@@ -89,7 +122,9 @@ __all__ = [
     "Jobs",
     "Journal",
     "Kept",
+    "LeafRun",
     "Lifecycle",
+    "LocalWorkspace",
     "LockTimeoutError",
     "Markdown",
     "Message",
@@ -99,11 +134,13 @@ __all__ = [
     "MigrationError",
     "MigrationReport",
     "MissingExtraError",
+    "Mixed",
     "NewerFormatError",
     "NewerVersionError",
     "NotFoundError",
     "OutcomeUnknownError",
     "OwnedSessions",
+    "PreApproved",
     "PrunePolicy",
     "PruneReport",
     "Pruned",
@@ -112,14 +149,22 @@ __all__ = [
     "Records",
     "Recovery",
     "RecoveryReport",
+    "RemoteWorkspace",
     "Run",
     "Runs",
     "Session",
+    "SessionConfig",
+    "SessionGoal",
     "SessionHandle",
     "SessionSummary",
     "Sessions",
+    "Setting",
+    "Settings",
     "Settled",
     "Single",
+    "SourceFile",
+    "SourceRoot",
+    "Sources",
     "Step",
     "Steps",
     "StorageError",
@@ -127,11 +172,19 @@ __all__ = [
     "StoreClosedError",
     "StoreOptions",
     "Stream",
+    "TeacherCandidate",
     "Throttle",
+    "Tool",
     "ToolCall",
     "ToolCalls",
+    "ToolConfig",
+    "ToolRules",
     "UnsafePathError",
     "ValidationError",
+    "Whitelist",
+    "Workflow",
+    "WorkflowRun",
+    "Workflows",
     "WrongOwnerError",
     "__version__",
     "new_id",
@@ -142,11 +195,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "agents": ("Agent",),
     "aio": ("AsyncStore",),
     "audits": ("Audit", "Audits"),
+    "checkpoints": ("Checkpoint", "Checkpoints"),
     "collection": ("Collection",),
     "documents": ("Item", "Record"),
+    "dynamic_tools": ("Tool",),
     "frontmatter": ("Document",),
+    "goals": ("Goal", "SessionGoal"),
     "ids": ("new_id",),
     "jobs": ("Job", "JobEvent", "Jobs"),
     "journal": ("Entry", "Journal"),
@@ -163,11 +220,28 @@ _HOMES = {
     "retention": ("Kept", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
     "runs": ("Run", "Runs"),
     "session": ("SessionHandle",),
+    "session_config": (
+        "AlwaysAsk",
+        "ApiKeyAuth",
+        "BearerAuth",
+        "Blacklist",
+        "LocalWorkspace",
+        "Mixed",
+        "PreApproved",
+        "RemoteWorkspace",
+        "SessionConfig",
+        "ToolConfig",
+        "ToolRules",
+        "Whitelist",
+    ),
     "sessions": ("OwnedSessions", "Session", "SessionSummary", "Sessions"),
+    "settings": ("Setting", "Settings"),
     "single": ("ItemSet", "Single"),
+    "sources": ("Ingest", "IngestStatus", "SourceFile", "SourceRoot", "Sources"),
     "steps": ("Step", "Steps"),
     "store": ("Store",),
     "tool_calls": ("ToolCall", "ToolCalls"),
+    "workflows": ("BranchRun", "ControlNodeRun", "LeafRun", "TeacherCandidate", "Workflow", "WorkflowRun", "Workflows"),
 }
 
 

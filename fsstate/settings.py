@@ -95,7 +95,10 @@ class Settings:
         return {setting.key: setting.value for setting in sorted(found, key=attrgetter("key"))}
 
     def keys(self, below: str = "") -> Keys:
-        """Return the keys below a key, at any depth, whole and sorted; all when it is empty."""
+        """Return the keys below a key, at any depth, whole and sorted; all when it is empty. Reads no file.
+
+        A part that is too long for the name of a file shows as its hash here.
+        """
         return sorted(folder.key_of(name) for folder in self._folders(below) for name in folder.names())
 
     def problems(self) -> Problems:

@@ -198,27 +198,6 @@ class Store:
 
         return self._part("agents", lambda: Records(self._shared, AGENTS))
 
-    @property
-    def runs(self) -> Runs:
-        """The runs of tasks."""
-        from fsstate.runs import Runs
-
-        return self._part("runs", lambda: Runs(self._shared))
-
-    @property
-    def audits(self) -> Audits:
-        """The audits of changes to files."""
-        from fsstate.audits import Audits
-
-        return self._part("audits", lambda: Audits(self._shared))
-
-    @property
-    def jobs(self) -> Jobs:
-        """The jobs in the background."""
-        from fsstate.jobs import Jobs
-
-        return self._part("jobs", lambda: Jobs(self._shared))
-
     def records(self, kind: RecordType[T]) -> Records[T]:
         """Return the records of a type that you declared. `recover` and `migrate` know the type from then on.
 
@@ -315,9 +294,7 @@ class Store:
     def _part(self, name: object, make: Callable[[], P]) -> P:
         """The store's one part of this name. Of two threads that are the first at once, both get the same."""
         found: P | None = self._made.get(name)
-        if found is None:
-            found = self._made.setdefault(name, make())
-        return found
+        return self._made.setdefault(name, make()) if found is None else found
 
     def _folders(self, types: Sequence[RecordType[Any]]) -> Iterator[RecordDocuments[Any]]:
         from fsstate.catalogue import BUILT_IN

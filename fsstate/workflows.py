@@ -198,7 +198,7 @@ class Workflows(OwningRecords[WorkflowRun]):
         given = {"workflow_id": workflow_id, "goal": goal, "input_hash": input_hash}
         return self.create(id, **given, metadata=dict(metadata or {}))
 
-    def finish(self, id: str, status: str = "completed", **fields: Any) -> WorkflowRun:  # noqa: A002
+    def finish(self, id: str, /, status: str = "completed", **fields: Any) -> WorkflowRun:  # noqa: A002
         """Say how a run ended, in a word of your own if you like, and lay fields over it, such as `error`.
 
         Raises InvalidTransitionError when it has ended already, NotFoundError for an unknown id.

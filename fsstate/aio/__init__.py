@@ -8,31 +8,43 @@
 - `offload`: worker threads, task queues, and cancellation
 """
 
+from fsstate.aio.checkpoints import AsyncCheckpoints
 from fsstate.aio.documents import AsyncCollection, AsyncDocuments, AsyncMarkdown
+from fsstate.aio.goals import AsyncSessionGoal
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.messages import AsyncMessages, AsyncStream
 from fsstate.aio.records import AsyncItemSet, AsyncRecords, AsyncSingle
 from fsstate.aio.sessions import AsyncOwnedSessions, AsyncSessionHandle, AsyncSessions, AsyncSteps, AsyncToolCalls
+from fsstate.aio.settings import AsyncSettings
+from fsstate.aio.sources import AsyncSources
 from fsstate.aio.store import AsyncStore
 from fsstate.aio.tasks import AsyncAudits, AsyncJobs, AsyncRuns
+from fsstate.aio.workflows import AsyncLeaves, AsyncWorkflow, AsyncWorkflows
 
 __all__ = [
     "AsyncAudits",
+    "AsyncCheckpoints",
     "AsyncCollection",
     "AsyncDocuments",
     "AsyncItemSet",
     "AsyncJobs",
     "AsyncJournal",
+    "AsyncLeaves",
     "AsyncMarkdown",
     "AsyncMessages",
     "AsyncOwnedSessions",
     "AsyncRecords",
     "AsyncRuns",
+    "AsyncSessionGoal",
     "AsyncSessionHandle",
     "AsyncSessions",
+    "AsyncSettings",
     "AsyncSingle",
+    "AsyncSources",
     "AsyncSteps",
     "AsyncStore",
     "AsyncStream",
     "AsyncToolCalls",
+    "AsyncWorkflow",
+    "AsyncWorkflows",
 ]

@@ -13,11 +13,15 @@ from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.offload import Offload
 from fsstate.aio.records import AsyncRecords
 from fsstate.aio.sessions import AsyncSessionHandle, AsyncSessions
+from fsstate.aio.settings import AsyncSettings
+from fsstate.aio.sources import AsyncSources
 from fsstate.aio.tasks import AsyncAudits, AsyncJobs, AsyncRuns
+from fsstate.aio.workflows import AsyncWorkflow, AsyncWorkflows
 from fsstate.options import StoreOptions
 from fsstate.store import Store
 
 if TYPE_CHECKING:
+    from fsstate.agents import Agent
     from fsstate.migrator import MigrationReport, Progress
     from fsstate.record_types import RecordType
     from fsstate.recovery import InFlight, RecoveryReport
@@ -121,6 +125,30 @@ class AsyncStore:
     def jobs(self) -> AsyncJobs:
         """The jobs in the background."""
         return AsyncJobs(self.sync.jobs, self.offload, self._timeout)
+
+    @cached_property
+    def workflows(self) -> AsyncWorkflows:
+        """The runs of workflows; `workflow` gives what belongs to one."""
+        return AsyncWorkflows(self.sync.workflows, self.offload, self._timeout)
+
+    def workflow(self, run_id: str) -> AsyncWorkflow:
+        """Return what belongs to one run of a workflow: branches, leaves, nodes and candidates. Reads nothing."""
+        return AsyncWorkflow(self.sync.workflow(run_id), self.offload, self._timeout)
+
+    @cached_property
+    def sources(self) -> AsyncSources:
+        """The directories that are read from, the files that were found there, and the passes over them."""
+        return AsyncSources(self.sync.sources, self.offload, self._timeout)
+
+    @cached_property
+    def settings(self) -> AsyncSettings:
+        """The settings: values under keys."""
+        return AsyncSettings(self.sync.settings, self.offload)
+
+    @cached_property
+    def agents(self) -> AsyncRecords[Agent]:
+        """The agents."""
+        return AsyncRecords(self.sync.agents, self.offload, self._timeout)
 
     def records(self, kind: RecordType[T]) -> AsyncRecords[T]:
         """Return the records of a type that you declared. `recover` and `migrate` know the type from then on."""

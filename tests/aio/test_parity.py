@@ -10,6 +10,7 @@ from fsstate import aio
 from fsstate.documents import Documents
 from fsstate.session import SessionHandle
 from fsstate.sessions import Sessions
+from fsstate.workflows import Leaves
 
 PAIRS: list[tuple[type, type]] = [
     (fsstate.Store, aio.AsyncStore),
@@ -28,6 +29,13 @@ PAIRS: list[tuple[type, type]] = [
     (fsstate.Runs, aio.AsyncRuns),
     (fsstate.Audits, aio.AsyncAudits),
     (fsstate.Jobs, aio.AsyncJobs),
+    (fsstate.Checkpoints, aio.AsyncCheckpoints),
+    (fsstate.SessionGoal, aio.AsyncSessionGoal),
+    (fsstate.Settings, aio.AsyncSettings),
+    (fsstate.Sources, aio.AsyncSources),
+    (fsstate.Workflows, aio.AsyncWorkflows),
+    (fsstate.Workflow, aio.AsyncWorkflow),
+    (Leaves, aio.AsyncLeaves),
     (fsstate.ToolCalls, aio.AsyncToolCalls),
     (fsstate.Steps, aio.AsyncSteps),
 ]
@@ -43,6 +51,8 @@ INSIDE = {
         "log",
         "backend",
         "owner",
+        "owner_ref",
+        "folder_of",
         "category",
         "content",
         "metadata",
@@ -63,6 +73,7 @@ NOT_AWAITED = {
     "markdown",
     "journal",
     "session",
+    "workflow",
     "owned_by",
     "records",
 }
