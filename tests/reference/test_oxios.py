@@ -132,6 +132,24 @@ def test_json_into_a_type(store: Store) -> None:
     assert store.collection("seeds")["s1"]["new in the next release"] is True
 
 
+def test_json_that_does_not_fit_its_type_is_named(store: Store) -> None:
+    store.collection("seeds").put("s1", {"goal": ["tidy up"]})
+    with pytest.raises(fsstate.ValidationError, match=r"s1.*\$\.goal: Expected `str`"):
+        store.collection("seeds", model=Seed).get("s1")
+
+
+def test_a_copy_that_is_no_longer_true_is_not_saved_over_what_others_wrote(store: Store) -> None:
+    # What the reference's chat handlers do: load, change, save.
+    seeds = store.collection("seeds")
+    seeds.put("s1", {"goal": "tidy up"})
+    mine = seeds.record("s1")
+    assert mine is not None
+    seeds.put("s1", {"goal": "tidy up", "by": "somebody else"})
+    with pytest.raises(fsstate.ConflictError) as caught:
+        seeds.put("s1", {**mine.value, "by": "me"}, expect=mine.revision)
+    assert caught.value.theirs == seeds["s1"] == {"goal": "tidy up", "by": "somebody else"}
+
+
 def test_markdown_by_category(store: Store) -> None:
     evals = store.markdown("evals")
     evals.put("e1", "# Passed\n\nAll well.\n")
@@ -721,7 +739,7 @@ def test_files_that_a_crash_left_are_not_there(store: Store, directory: Path) ->
 
 @pytest.mark.usefixtures("written")
 def test_one_that_cannot_be_read_is_named_and_hides_no_other(
-    store: Store, directory: Path, caplog: pytest.LogCaptureFixture
+    store: Store, directory: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     # The reference leaves it out without a word, and its pruning never comes to it.
     broken = directory / "sessions" / "broken.json"
@@ -736,8 +754,13 @@ def test_one_that_cannot_be_read_is_named_and_hides_no_other(
     assert [str(problem) for problem in store.sessions.problems()] != []
     assert [agent.id for agent in store.agents.list()] == ["a1"]
     assert len(store.agents.problems()) == 1
+    clock.advance(days=365)
     report = store.sessions.prune(PrunePolicy(ttl=DAY))
+    assert [each.id for each in report.pruned] == ["s1"]
     assert [(each.id, each.reason.startswith("error")) for each in report.kept] == [("broken", True)]
+    report = store.agents.prune(PrunePolicy(ttl=DAY))
+    assert [each.id for each in report.pruned] == ["agents/a1.json"]
+    assert [each.id for each in report.kept] == ["agents/a2.json"]
     assert broken.exists()
 
 

@@ -387,6 +387,15 @@ def test_no_wrap_report_for_a_short_or_silent_session(store: Store, clock: FakeC
 # What stands on the disk
 
 
+def test_the_folders_above_come_with_the_first_write(tmp_path: Path) -> None:
+    place = tmp_path / "operators" / "ada" / "state"
+    with Store(place) as store:
+        assert newest(store, None) == []
+        assert not place.exists()
+        start(store, FIRST)
+    assert (place / "sessions" / f"{FIRST}.json").is_file()
+
+
 def test_an_event_is_a_line_that_a_person_can_read(store: Store, directory: Path) -> None:
     start(store, FIRST)
     events_of(store, FIRST).append("prompt", text="> hello")
