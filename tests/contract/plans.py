@@ -13,7 +13,7 @@ from fsstate.backends.base import JSON, Blob, Ref
 from fsstate.lifecycle import Lifecycle
 from fsstate.record_types import RecordType, Recovery
 
-__all__ = ["PLANS", "TASKS", "Plan", "Task", "derived", "raw", "renamed", "written"]
+__all__ = ["LIFECYCLE", "PLANS", "TASKS", "Plan", "Task", "derived", "raw", "renamed", "written"]
 
 
 class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
