@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsstate.times import format_time, now, parse_time
+from fsstate.times import RisingTimes, format_time, now, parse_time
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 MOMENTS = st.datetimes(timezones=st.just(UTC))
@@ -133,3 +133,22 @@ def test_a_time_outside_of_utc_is_not_written() -> None:
 
 def test_now_is_aware() -> None:
     assert now().tzinfo is UTC
+
+
+def test_rising_times_rise_for_each_key() -> None:
+    times = iter([NOON, NOON, NOON - timedelta(hours=1), NOON - timedelta(hours=1), NOON + timedelta(seconds=1)])
+    rising = RisingTimes(lambda: next(times))
+    tick = timedelta(microseconds=1)
+    assert [rising.next("a") for _ in range(3)] == [NOON, NOON + tick, NOON + 2 * tick]
+    assert rising.next("b") == NOON - timedelta(hours=1)
+    assert rising.next("a") == NOON + timedelta(seconds=1)
+
+
+def test_rising_times_forget_the_keys_of_long_ago() -> None:
+    rising = RisingTimes(lambda: NOON)
+    for key in ("a", "b"):
+        rising.next(key)
+    for number in range(9_999):
+        rising.next(f"other {number}")
+    assert rising.next("b") == NOON + timedelta(microseconds=1)
+    assert rising.next("a") == NOON
