@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, TypeAlias, cast
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -101,10 +101,11 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def _derive(before: Mapping[str, Any] | None, after: _Fields, now: str) -> None:
-    # People who open the file are to see it.
-    after.setdefault("status", "queued")
     if before is None or not same(before.get("progress"), after.get("progress")):
         _set(after, "progress", None if after.get("progress") is None else _percent(after["progress"]))
+    if before is not None and not after.get("history"):
+        # What happened stays so, whatever a job that is put says.
+        _set(after, "history", before.get("history"))
     phase = _phase(before, after)
     if phase is None or (before is None and after.get("history")):
         return
@@ -165,12 +166,12 @@ def _check_attempts(after: Mapping[str, Any]) -> None:
 
 def _note(phase: str, after: _Fields, now: str) -> None:
     """Add to the history. One that was spoilt by hand is left for the model to refuse."""
-    history: object = after.get("history", [])
-    if not isinstance(history, list):
+    if not isinstance(after.get("history", []), list):
         return
+    history: list[Any] = after.get("history", [])
     told = {key: after.get(key) for key in ("status", "progress", "detail", "attempt", "next_retry_at")}
     event = {"at": now, "phase": phase, **{key: value for key, value in told.items() if value is not None}}
-    after["history"] = [*cast("list[Any]", history), event][-_MOST_EVENTS:]
+    after["history"] = [*history, event][-_MOST_EVENTS:]
 
 
 def _check_step(job: Job, statuses: Sequence[str], wanted: str) -> None:

@@ -32,7 +32,7 @@ class AsyncAudits(AsyncRecords[Audit]):
 class AsyncJobs(AsyncRecords[Job]):
     """The jobs; see `fsstate.Jobs` for what each method promises."""
 
-    create = offloaded(Jobs.create)  # type: ignore[arg-type, assignment]
+    create = offloaded(Jobs.create)  # type: ignore[arg-type]
     start = offloaded(Jobs.start)
     progress = offloaded(Jobs.progress)
     pause = offloaded(Jobs.pause)
