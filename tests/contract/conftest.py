@@ -181,3 +181,11 @@ def store(make_backend: MakeBackend, clock: FakeClock, view: View) -> Iterator[S
     options = StoreOptions(lock_timeout=PATIENCE, clock=clock)
     with Store.over(make_backend(options), options) as store:
         yield view(store)
+
+
+@pytest.fixture
+def neighbour(store: Store) -> Iterator[Store]:
+    """Another store that is open on the same files; closing it lets go of what it works on, and of nothing else."""
+    neighbour = Store.over(store.backend, store.options)
+    yield neighbour
+    neighbour._shared.ownership.close()
