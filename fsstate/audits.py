@@ -9,7 +9,6 @@ a program that lives does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -46,12 +45,7 @@ class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
     applied_at: datetime | None = None
 
 
-def _derive(_before: Mapping[str, Any] | None, after: dict[str, Any], _now: str) -> None:
-    # People who open the file are to see it.
-    after.setdefault("status", "applying")
-
-
-# On disk: do not rename. For codes of your own declare a type with the same model, lifecycle and derive.
+# On disk: do not rename. For codes of your own declare a type with the same model and lifecycle.
 AUDITS: Final = RecordType(
     "audits",
     Audit,
@@ -70,7 +64,6 @@ AUDITS: Final = RecordType(
             "error_code": "workspace_file_change_interrupted",
         },
     ),
-    derive=_derive,
 )
 
 

@@ -101,14 +101,6 @@ class SessionGoal(Single[Goal]):
             raise InvalidValueError("a goal needs an id; set() makes a new goal with one", at="$.id")
         return super().put(value)
 
-    def change(self, **fields: Any) -> Goal:
-        """Lay fields over the goal, and return it as it is then. A `status` among them is a step.
-
-        Raises NotFoundError when there is no goal, and InvalidTransitionError for a step that is none: to stay where it
-        is is none either, so that nothing is completed twice.
-        """
-        return self.update(lambda goal: self._stepped(goal, fields))
-
     def spend(self, tokens: int = 0, seconds: float = 0) -> Goal:
         """Add to what was used of the goal, and return it: "budget_limited" once its tokens are used up.
 
@@ -117,11 +109,6 @@ class SessionGoal(Single[Goal]):
         if not (tokens >= 0 and seconds >= 0):
             raise ValueError(f"what is spent must be 0 or more, got tokens={tokens!r}, seconds={seconds!r}")
         return self.update(lambda goal: _spent(goal, tokens, seconds))
-
-    def _stepped(self, goal: Goal, fields: dict[str, Any]) -> Goal:
-        if "status" in fields:
-            LIFECYCLE.check_step(self.path, goal.status, fields["status"])
-        return GOALS.view.replaced(goal, fields)
 
 
 class _GoalDocuments(RecordDocuments[Goal]):

@@ -6,7 +6,7 @@ file that was copied or moved is a record of its own. A file that does not tell 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from fsstate import codec, names
@@ -96,6 +96,14 @@ class RecordDocuments(Collection[T], Generic[T]):
         return self.kind.versions.of(fields, where), self.kind.versions.pending(fields, where)
 
     # Writing
+
+    def stepped(self, value: T, where: str, fields: Mapping[str, Any]) -> T:
+        """The record with other fields. A `status` among them must be a step, and to stay where it is is none."""
+        lifecycle = self.kind.lifecycle
+        if lifecycle is not None and "status" in fields:
+            status = self.field(value, "status") or lifecycle.initial
+            lifecycle.check_step(where, status, fields["status"])
+        return self.kind.view.replaced(value, fields)
 
     def save(self, ref: Ref, change: Change) -> T:
         """Make a change that leaves a record, and return it as it was stored."""

@@ -116,7 +116,10 @@ class Records(Generic[T]):
         Raises NotFoundError, and InvalidTransitionError for a step that the lifecycle forbids: to stay where it is
         is no step either, so nothing is finished twice.
         """
-        return self._update(self._holding(id, within), id, lambda value: self._stepped(value, id, fields))
+        documents = self._holding(id, within)
+        return documents.update(
+            documents.name_of(id), lambda value: documents.stepped(value, f"{self.kind.category}/{id}", fields)
+        )
 
     def update(
         self,
@@ -127,7 +130,8 @@ class Records(Generic[T]):
         timeout: float | None = None,
     ) -> T:
         """Read, change and save a record under its lock; return it as saved. As `Collection.update`."""
-        return self._update(self._holding(id, within), id, fn, timeout)
+        documents = self._holding(id, within)
+        return documents.update(documents.name_of(id), fn, timeout=timeout)
 
     @contextmanager
     def edit(
@@ -260,22 +264,6 @@ class Records(Generic[T]):
         if documents is None:
             raise NotFoundError(f"{self.kind.category}/{id}", f"there is no record {id!r} in {self.kind.category}")
         return documents
-
-    def _stepped(self, value: T, id: str, fields: Mapping[str, Any]) -> T:  # noqa: A002
-        lifecycle = self.kind.lifecycle
-        if lifecycle is not None and "status" in fields:
-            status = self._root.field(value, "status") or lifecycle.initial
-            lifecycle.check_step(f"{self.kind.category}/{id}", status, fields["status"])
-        return self.kind.view.replaced(value, fields)
-
-    def _update(
-        self,
-        documents: RecordDocuments[T],
-        id: str,  # noqa: A002
-        fn: Callable[[T], T | None],
-        timeout: float | None = None,
-    ) -> T:
-        return documents.update(documents.name_of(id), fn, timeout=timeout)
 
     def _save_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> T:
         """Add a record, and remove in the same breath what its group then has too many."""

@@ -37,6 +37,8 @@ def apply_rules(
     """
     if kind.lifecycle is not None:
         was, status = _step(kind, kind.lifecycle, before, after, where)
+        # Also where it is the usual one: whoever opens the file is to see it.
+        after.setdefault("status", status)
         stayed = before if was == status else None
         if stayed is None:
             kind.lifecycle.stamp(after, status, now)
@@ -97,7 +99,9 @@ def _hold(after: Fields, holder: object, is_in_flight: bool) -> None:
 def _keep_times(kind: RecordType[Any], before: Fields | None, after: Fields, now: str) -> None:
     times = kind.view.times
     if "created_at" in times and after.get("created_at") is None:
-        after["created_at"] = (before or {}).get("created_at") or now
+        # Of a file that somebody wrote without it, nobody knows when that was.
+        made_at = now if before is None else before.get("created_at")
+        after |= {} if made_at is None else {"created_at": made_at}
     if "updated_at" not in times:
         return
     if before is None:

@@ -72,8 +72,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def _derive(_before: Mapping[str, Any] | None, after: _Fields, _now: str) -> None:
-    # People who open the file are to see it.
-    status = after.setdefault("status", "queued")
+    status = after["status"]
     if status == "timed_out":
         after["timed_out"] = True
     if status in _ENDS and after.get("duration_ms") is None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, cast
 
 import msgspec
 
-from fsstate.backends.base import Ref
+from fsstate import codec
+from fsstate.backends.base import Blob, Ref
 from fsstate.documents import Editing
 from fsstate.errors import AlreadyExistsError
+from fsstate.merge import same
 from fsstate.queries import MISSING, Missing, fits
-from fsstate.record_documents import RecordDocuments
+from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.record_types import RecordType
 from fsstate.shared import Shared
 
@@ -66,8 +68,12 @@ class Single(Generic[T]):
         return self._documents.update(self._name, fn, default=default, timeout=timeout)
 
     def change(self, **fields: Any) -> T:
-        """Lay fields over it, and return it as it is then. Raises NotFoundError when there is none."""
-        return self.update(lambda value: self._documents.kind.view.replaced(value, fields))
+        """Lay fields over it, and return it as it is then. A `status` among them is a step.
+
+        Raises NotFoundError when there is none, and InvalidTransitionError for a step that is none: to stay where it is
+        is none either, so that nothing is completed twice.
+        """
+        return self.update(lambda value: self._documents.stepped(value, self.path, fields))
 
     @contextmanager
     def edit(self, *, default: T | Missing = MISSING, timeout: float | None = None) -> Generator[T]:
@@ -97,9 +103,7 @@ class ItemSet(Generic[T]):
         self, shared: Shared, kind: RecordType[T], category: str, name: str, *, owner: Ref | None = None
     ) -> None:
         self._kind = kind
-        whole = _set_of(kind)
-        self._model: Any = whole.model
-        self._single: Single[Any] = Single(shared, whole, category, name, owner=owner)
+        self._single = _Whole(shared, kind, category, name, owner)
         self._documents = RecordDocuments(shared, kind, category)
 
     def __repr__(self) -> str:
@@ -122,7 +126,7 @@ class ItemSet(Generic[T]):
             if key in seen:
                 raise AlreadyExistsError(f"{self.path}: {key!r}")
             seen.add(key)
-        return len(self._single.put(self._model(items=new)).items)
+        return len(self._single.put(self._single.model(items=new)).items)
 
     def list(self, **where: Any) -> Listing[T]:
         """Return the items in their order: all, or those that have what `where` says in their declared fields."""
@@ -146,6 +150,45 @@ class ItemSet(Generic[T]):
     def _items(self) -> Listing[T]:
         found = self._single.get()
         return [] if found is None else cast("list[T]", found.items)
+
+
+class _Whole(Single[Any]):
+    """The document that the items are in."""
+
+    def __init__(self, shared: Shared, kind: RecordType[Any], category: str, name: str, owner: Ref | None) -> None:
+        whole = _set_of(kind)
+        super().__init__(shared, whole, category, name, owner=owner)
+        self.model: Any = whole.model
+        self._documents = _ItemDocuments(shared, whole, category, owner=owner, keyed=False)
+        self._documents.item_key = kind.key
+
+
+class _ItemDocuments(RecordDocuments[Any]):
+    """What the view does not know of an item goes with the item's key, not with its place in the list."""
+
+    item_key = "id"
+
+    def _refit(self, value: Any, data: bytes, blob: Blob, ref: Ref) -> bytes:
+        where = self._where(ref)
+        document: object = codec.decode(blob, where)
+        old = document.get("items") if _is_object(document) else None
+        if _is_object(document) and _is_array(old):
+            aligned = self._aligned(old, codec.decode_bytes(data, where).get("items", []))
+            blob = blob if same(old, aligned) else Blob(codec.encode({**document, "items": aligned}, where=where))
+        return super()._refit(value, data, blob, ref)
+
+    def _aligned(self, old: list[object], new: list[Fields]) -> list[Fields]:
+        """For each new item the old one of the same key, or itself where there is none."""
+        known = {str(item.get(self.item_key)): item for item in old if _is_object(item)}
+        return [known.get(str(item.get(self.item_key)), item) for item in new]
+
+
+def _is_object(value: object) -> TypeGuard[Fields]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
 
 
 def _set_of(kind: RecordType[T]) -> RecordType[Any]:
