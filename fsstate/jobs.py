@@ -169,7 +169,6 @@ def _note(phase: str, after: _Fields, now: str) -> None:
     if not isinstance(after.get("history", []), list):
         return
     history: list[Any] = after.get("history", [])
-    events: list[Any] = history
     told = {key: after.get(key) for key in ("status", "progress", "detail", "attempt", "next_retry_at")}
     event = {"at": now, "phase": phase, **{key: value for key, value in told.items() if value is not None}}
     after["history"] = [*history, event][-_MOST_EVENTS:]

@@ -99,8 +99,13 @@ class SessionScope(ABC):
     def __getitem__(self, id: str) -> Session:  # noqa: A002
         return self.require(id)
 
-    def get_or_create(self, id: str, **given: Unpack[SessionFields]) -> Session:  # noqa: A002
-        """Return a session as it is, or else create it with what is given, as `create` takes it."""
+    def get_or_create(self, id: str | None = None, **given: Unpack[SessionFields]) -> Session:  # noqa: A002
+        """Return a session as it is, or else create it with what is given, as `create` takes it.
+
+        Without an `id` it is a new one, whose id is a UUIDv7.
+        """
+        if id is None:
+            return self.create(**given)
         session = self.get(id)
         if session is not None:
             return session

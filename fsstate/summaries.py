@@ -58,6 +58,7 @@ class SessionSummary(msgspec.Struct, kw_only=True, frozen=True):
     archived: bool
     created_at: datetime | None
     updated_at: datetime | None
+    ended_at: datetime | None
     message_count: int
     last_model: str | None
     metadata: dict[str, Any]
@@ -171,6 +172,7 @@ def summarise(session: Session, digest: Digest) -> SessionSummary:
         archived=session.archived_at is not None,
         created_at=session.created_at,
         updated_at=max(times, default=session.created_at),
+        ended_at=session.ended_at,
         message_count=digest.message_count,
         last_model=digest.last_model,
         metadata=session.metadata,

@@ -80,7 +80,7 @@ class Pair(ParamType):
     invoke_without_command=True,
     shape=(
         '{"sessions": [{"id", "user_id", "title", "status", "project_id", "parent_id", "label", "archived",',
-        '               "created_at", "updated_at", "message_count", "last_model", "metadata"}]}',
+        '               "created_at", "updated_at", "ended_at", "message_count", "last_model", "metadata"}]}',
     ),
 )
 @click.option("--user", "user_id", help="Only this user's.")

@@ -77,6 +77,8 @@ def test_the_file_is_short_and_plain(store: Store, sessions: Sessions) -> None:
 def test_get_or_create(sessions: Sessions) -> None:
     made = sessions.get_or_create("one", user_id="u1", title="T")
     assert sessions.get_or_create("one", user_id="u2") == made
+    new = sessions.get_or_create(user_id="u3")
+    assert (new.user_id, sessions[new.id]) == ("u3", new)
     assert made.user_id == "u1"
 
 
