@@ -225,8 +225,8 @@ class SessionScope(ABC):
         """Create a session that goes on from another, at message `at` (None: its head), and return it.
 
         It has the same user and project, `parent_id` and `parent_message_id`. With `copy_messages` it begins with a
-        copy of the branch up to there, ids included; otherwise it is empty. Raises NotFoundError for a session or
-        message that does not exist.
+        copy of the branch up to there, ids included; otherwise it is empty. Goal, tools, config and checkpoints stay
+        with the parent. Raises NotFoundError for a session or message that does not exist.
         """
         parent = self.require(id)
         branch = self._messages(id).list(at, None if copy_messages else 1)
