@@ -19,7 +19,7 @@ from fsstate.layout import differs_in_values
 from fsstate.merge import keep_order, same, three_way
 from fsstate.models import Model
 
-__all__ = ["Collection"]
+__all__ = ["Collection", "kept"]
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Collection(Documents[T, T], Generic[T]):
             return codec.encode(self._unseen(self._model.dump(value, None, where=where), None, ref), where=where)
         document = codec.decode(blob, where)
         dumped = self._model.dump(value, self._seen(document, ref), where=where)
-        return _kept(self._unseen(dumped, document, ref), document, blob, where)
+        return kept(self._unseen(dumped, document, ref), document, blob, where)
 
     def _refit(self, value: T, data: bytes, blob: Blob, ref: Ref) -> bytes:
         if self._model.is_identity and differs_in_values(blob.data, data):
@@ -93,10 +93,10 @@ class Collection(Documents[T, T], Generic[T]):
             raise ConflictError(where, **versions, revision=theirs.revision, fields=conflicts)
         # Two changes that are fine each may together not fit the model; what cannot be read back is not written.
         self._model.load(merged, where)
-        return _kept(self._unseen(merged, original, ref), original, theirs, where)
+        return kept(self._unseen(merged, original, ref), original, theirs, where)
 
 
-def _kept(value: Any, document: Any, blob: Blob, where: str) -> bytes:
+def kept(value: Any, document: Any, blob: Blob, where: str) -> bytes:
     """The value in the file's order of keys; or the file's own bytes, whatever their layout, when they say the same."""
     ordered = value if _is_in_order(value, document) else keep_order(value, document)
     data = codec.encode(ordered, where=where)

@@ -11,14 +11,14 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from fsstate import codec, names
 from fsstate.backends.base import Blob, Change, Ref
-from fsstate.collection import Collection
+from fsstate.collection import Collection, kept
 from fsstate.errors import InvalidValueError, ValidationError
 from fsstate.merge import keep_order, same
 from fsstate.migrations import VERSION, Migration
 from fsstate.models import Model
 from fsstate.queries import MISSING
 from fsstate.record_types import RecordType
-from fsstate.rules import apply_rules, check_status, is_in_flight, recovered
+from fsstate.rules import Moment, apply_rules, check_status, is_in_flight, keep_untold, recovered
 from fsstate.shared import Shared
 from fsstate.times import format_time
 
@@ -178,17 +178,26 @@ class RecordDocuments(Collection[T], Generic[T]):
             return data
         before = None if blob is None else self.fields_of(blob, ref.name)
         after = self.fields_of(Blob(data), ref.name)
-        if before is not None and same(before, after):
-            return data
+        if before is not None:
+            keep_untold(self.kind, before, after, held=hold)
+        if before is None or not same(before, after):
+            self._apply_rules(before, after, ref, hold=hold)
+        return self._written(after, blob, ref)
+
+    def _apply_rules(self, before: Fields | None, after: Fields, ref: Ref, *, hold: bool) -> None:
+        where = self._where(ref)
         holder = self._holder() if hold else None
-        where, now = self._where(ref), format_time(self._shared.clock())
-        apply_rules(self.kind, before, after, now=now, holder=holder, where=where)
+        apply_rules(self.kind, before, after, Moment(format_time(self._shared.clock()), where, holder))
         if self.kind.derive is not None:
             # What cannot be read back is not written.
             self._model.load(after, where)
-        document = codec.decode_bytes(data, where)
-        settled = self._unseen(after, document if blob is not None else None, ref)
-        return codec.encode(keep_order(settled, document), where=where)
+
+    def _written(self, fields: Fields, blob: Blob | None, ref: Ref) -> bytes:
+        where = self._where(ref)
+        if blob is None:
+            return codec.encode(self._unseen(fields, None, ref), where=where)
+        document = codec.decode(blob, where)
+        return kept(self._unseen(fields, document, ref), document, blob, where)
 
     def _holder(self) -> str | None:
         return self._shared.ownership.mine() if self.kind.recovery is not None else None

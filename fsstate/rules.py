@@ -6,18 +6,26 @@ A record in flight tells in `held_by` who works on it; see `fsstate.ownership`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from fsstate.errors import ValidationError
 from fsstate.lifecycle import Lifecycle
 from fsstate.record_types import RecordType
 
-__all__ = ["HOLDER", "apply_rules", "check_status", "is_in_flight", "recovered"]
+__all__ = ["HOLDER", "Moment", "apply_rules", "check_status", "is_in_flight", "keep_untold", "recovered"]
 
 # On disk: do not rename.
 HOLDER: Final = "held_by"
 
 Fields: TypeAlias = dict[str, Any]
+
+
+class Moment(NamedTuple):
+    """When and where a change is made, and by whom: who holds the record, if the change puts it in flight."""
+
+    now: str
+    where: str
+    holder: str | None
 
 
 def check_status(kind: RecordType[Any], document: Mapping[str, Any], where: str) -> None:
@@ -28,27 +36,26 @@ def check_status(kind: RecordType[Any], document: Mapping[str, Any], where: str)
         raise ValidationError(where, f"$.status: {status!r} is no status; it is one of {known}")
 
 
-def apply_rules(
-    kind: RecordType[Any], before: Fields | None, after: Fields, *, now: str, holder: str | None, where: str
-) -> None:
-    """Set in `after` what follows from the change. `holder` is who makes it, for records that it puts in flight.
+def keep_untold(kind: RecordType[Any], before: Fields, after: Fields, *, held: bool) -> None:
+    """Take over what the rules had set and the change does not tell: whoever puts a whole record need not know it.
 
-    Raises InvalidTransitionError for a step that the lifecycle forbids.
+    The times of the record; of its statuses, while it stays where it is; and, if it is `held`, by whom.
     """
+    kept: list[str] = [name for name in ("created_at", "updated_at") if name in kind.view.times]
+    if kind.lifecycle is not None and kind.status_of(before) == kind.status_of(after):
+        kept += [*kind.lifecycle.stamps.values(), *([HOLDER] if held and kind.recovery is not None else [])]
+    for name in kept:
+        if after.get(name) is None and before.get(name) is not None:
+            after[name] = before[name]
+
+
+def apply_rules(kind: RecordType[Any], before: Fields | None, after: Fields, moment: Moment) -> None:
+    """Set in `after` what follows from the change. Raises InvalidTransitionError for a step that is none."""
     if kind.lifecycle is not None:
-        was, status = _step(kind, kind.lifecycle, before, after, where)
-        # Also where it is the usual one: whoever opens the file is to see it.
-        after.setdefault("status", status)
-        stayed = before if was == status else None
-        if stayed is None:
-            kind.lifecycle.stamp(after, status, now)
-        else:
-            _keep_stamps(kind.lifecycle, stayed, after)
-        if kind.recovery is not None:
-            _hold(after, holder if stayed is None or holder is None else stayed.get(HOLDER), status in kind.in_flight)
-    _keep_times(kind, before, after, now)
+        _follow_status(kind, kind.lifecycle, before, after, moment)
+    _follow_times(kind, before, after, moment.now)
     if kind.derive is not None:
-        kind.derive(before, after, now)
+        kind.derive(before, after, moment.now)
 
 
 def is_in_flight(kind: RecordType[Any], document: Mapping[str, Any]) -> bool:
@@ -72,39 +79,34 @@ def _is_settled(kind: RecordType[Any], document: Mapping[str, Any]) -> bool:
     return kind.recovery is not None and HOLDER not in document and kind.status_of(document) == kind.recovery.status
 
 
-def _step(
-    kind: RecordType[Any], lifecycle: Lifecycle, before: Fields | None, after: Fields, where: str
-) -> tuple[str | None, str]:
-    """The status before and after, if the lifecycle allows that."""
+def _follow_status(
+    kind: RecordType[Any], lifecycle: Lifecycle, before: Fields | None, after: Fields, moment: Moment
+) -> None:
     status = lifecycle.check_status(kind.status_of(after) or "")
+    # Also where it is the usual one: whoever opens the file is to see it.
+    after.setdefault("status", status)
     was = None if before is None else kind.status_of(before)
-    if was is not None and was != status:
-        lifecycle.check_step(where, was, status)
-    return was, status
+    if was != status:
+        if was is not None:
+            lifecycle.check_step(moment.where, was, status)
+        lifecycle.stamp(after, status, moment.now)
+    if kind.recovery is not None and (was != status or moment.holder is None):
+        _hold(after, moment.holder if status in kind.in_flight else None)
 
 
-def _keep_stamps(lifecycle: Lifecycle, before: Fields, after: Fields) -> None:
-    """A change that is no step loses none of the times that are known, also when it does not tell them."""
-    for field in lifecycle.stamps.values():
-        if after.get(field) is None and before.get(field) is not None:
-            after[field] = before[field]
-
-
-def _hold(after: Fields, holder: object, is_in_flight: bool) -> None:
+def _hold(after: Fields, holder: str | None) -> None:
     after.pop(HOLDER, None)
-    if is_in_flight and holder is not None:
+    if holder is not None:
         after[HOLDER] = holder
 
 
-def _keep_times(kind: RecordType[Any], before: Fields | None, after: Fields, now: str) -> None:
+def _follow_times(kind: RecordType[Any], before: Fields | None, after: Fields, now: str) -> None:
     times = kind.view.times
-    if "created_at" in times and after.get("created_at") is None:
-        # Of a file that somebody wrote without it, nobody knows when that was.
-        made_at = now if before is None else before.get("created_at")
-        after |= {} if made_at is None else {"created_at": made_at}
+    if before is None and "created_at" in times:
+        after["created_at"] = after.get("created_at") or now
     if "updated_at" not in times:
         return
     if before is None:
         after["updated_at"] = after.get("updated_at") or after.get("created_at") or now
-    elif after.get("updated_at") in (None, before.get("updated_at")):
+    elif after.get("updated_at") == before.get("updated_at"):
         after["updated_at"] = now

@@ -61,6 +61,11 @@ def test_tools_are_replaced_as_one_set(store: Store, one: SessionHandle) -> None
         assert each.tools.get("b") == tools[0]
         assert each.tools.list(name="a") == [tools[1]]
         assert each.tools.count() == 3
+    before = store.backend.read(Ref("sessions/s", "tools", JSON))
+    assert one.tools.replace(tools) == 3
+    after = store.backend.read(Ref("sessions/s", "tools", JSON))
+    assert before and after
+    assert after.data == before.data, "the same items are no change"
     assert one.tools.replace(reversed(tools[:2])) == 2
     assert [tool.name for tool in one.tools.list()] == ["a", "b"]
     assert one.tools.replace([]) == 0
