@@ -64,7 +64,8 @@ def test_tools_are_replaced_as_one_set(store: Store, one: SessionHandle) -> None
     before = store.backend.read(Ref("sessions/s", "tools", JSON))
     assert one.tools.replace(tools) == 3
     after = store.backend.read(Ref("sessions/s", "tools", JSON))
-    assert before and after
+    assert before is not None
+    assert after is not None
     assert after.data == before.data, "the same items are no change"
     assert one.tools.replace(reversed(tools[:2])) == 2
     assert [tool.name for tool in one.tools.list()] == ["a", "b"]
