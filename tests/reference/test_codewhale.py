@@ -1,4 +1,4 @@
-"""codewhale cf910b7da: threads with trees of messages, goals, tools and checkpoints; jobs; names; traces of workflows."""
+"""codewhale cf910b7da: threads with trees of messages, goals, tools, checkpoints; jobs; names; traces of workflows."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from fsstate import (
     Tool,
 )
 from tests.contract.conftest import FakeClock
-from tests.reference.conftest import Reopen
+from tests.reference.conftest import Reopen, RunExample
 
 STATUSES = ("running", "idle", "completed", "failed", "paused")
 
@@ -863,3 +863,10 @@ def test_the_newest_50_stay_whatever_their_files_times_say(store: Store, directo
         os.utime(path, (4e9, 4e9))
     report = store.sessions.prune(PrunePolicy(keep=50))
     assert [each.id for each in report.pruned] == ["thread-00", "thread-01"]
+
+
+def test_the_example(run_example: RunExample) -> None:
+    printed = run_example("codewhale.py")
+    assert "after the crash: interrupted 'The lighthouse stands '" in printed
+    assert "resumed: job-1 queued 40 queued_after_resume" in printed
+    assert printed[-1] == "interrupted: [('run-1', 'failed')]"

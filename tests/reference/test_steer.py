@@ -36,7 +36,7 @@ from fsstate import (
     Whitelist,
 )
 from tests.contract.conftest import FakeClock
-from tests.reference.conftest import Reopen, is_in_memory
+from tests.reference.conftest import Reopen, RunExample, is_in_memory
 
 KINDS = (
     "message_part",
@@ -814,3 +814,10 @@ def test_one_bad_line_hides_no_other(store: Store, directory: Path, reopen: Reop
     again.append("user", "b")
     assert texts(again.all()) == ["a", "b"]
     assert len(again.problems()) == 1
+
+
+def test_the_example(run_example: RunExample) -> None:
+    printed = run_example("steer.py")
+    assert "after the crash: executing" in printed
+    assert "caught up: completed '12' ['u1', 'a1', 'tool_result_tc1']" in printed
+    assert printed[-1] == "old events deleted: 5 the next is 6"
