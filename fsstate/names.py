@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 from fsstate.errors import InvalidNameError
@@ -41,6 +42,8 @@ _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 # The quoted form of the empty string: a "%" that no hex digits follow is made from nothing else.
 _EMPTY: Final = "%"
+# Folders are listed, and records looked at, again and again: so many names are judged only once.
+_MOST_KNOWN: Final = 4096
 
 
 def check_name(name: str) -> str:
@@ -78,6 +81,7 @@ def check_category(category: str) -> str:
     return category
 
 
+@lru_cache(maxsize=_MOST_KNOWN)
 def is_name(name: str) -> bool:
     """Whether `check_name` accepts it."""
     return _flaw(name) is None
@@ -112,6 +116,7 @@ def quote_name(text: str) -> str:
     return name
 
 
+@lru_cache(maxsize=_MOST_KNOWN)
 def name_for(key: str) -> str:
     """A name for any string: as `quote_name` gives it, or 64 hex digits for one that is too long for that."""
     try:
@@ -120,6 +125,7 @@ def name_for(key: str) -> str:
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@lru_cache(maxsize=_MOST_KNOWN)
 def key_of(name: str) -> str:
     """The string that `name_for` was given, as far as the name tells: itself, if `quote_name` never made it."""
     try:

@@ -267,9 +267,11 @@ class Records(Generic[T]):
 
     def _save_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> T:
         """Add a record, and remove in the same breath what its group then has too many."""
-        surplus = [] if documents.owner is not None else self._surplus(documents, ref.name)
+        newest = self._newest
+        looks_first = newest is not None and documents.owner is None and not newest.had_room(documents.category)
+        surplus = self._surplus(documents, ref.name) if looks_first else []
         value = self._save_with(documents, ref, change, surplus) if surplus else documents.save(ref, change)
-        if self._newest is not None:
+        if newest is not None:
             # Others may have added some at the same time.
             documents.change_each(documents.removals(self._surplus(documents, ref.name)))
         return value

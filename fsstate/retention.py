@@ -145,7 +145,13 @@ class Newest:
         self._keep = keep
         self._lock = threading.Lock()
         self._known: OrderedDict[str, dict[str, Age]] = OrderedDict()
+        # The folders that had room for one more at the last look.
+        self._roomy: set[str] = set()
         renew_in_children(self)
+
+    def had_room(self, folder: str) -> bool:
+        """Whether there was room for one more at the last look: whoever adds may look when it is done."""
+        return folder in self._roomy
 
     def surplus(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> list[str]:
         """Which of the folder's records must go so that one more is not too many: the oldest.
@@ -153,14 +159,22 @@ class Newest:
         `look` tells a record's age, as something that sorts; None for one that must stay.
         """
         excess = len(names) + 1 - self._keep
-        if excess <= 0:
-            return []
         with self._lock:
+            self._note_room(folder, excess < 0)
+            if excess <= 0:
+                return []
             return _oldest(excess, self._ages(folder, names, look), look)
 
     def after_fork(self) -> None:
         """In a forked child: the lock may have been copied while another thread held it."""
         self._lock = threading.Lock()
+
+    def _note_room(self, folder: str, is_roomy: bool) -> None:
+        self._roomy.discard(folder)
+        if len(self._roomy) >= _MOST_FOLDERS:
+            self._roomy.clear()
+        if is_roomy:
+            self._roomy.add(folder)
 
     def _ages(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> dict[str, Age]:
         known = self._known.pop(folder, {})
