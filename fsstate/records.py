@@ -218,7 +218,7 @@ class Records(Generic[T]):
 
     def in_flight(self) -> Flights:
         """Return the records that somebody works on, or did, and whether they live. Writes nothing."""
-        return look(self._places.all(), self._shared.ownership)[0]
+        return look(self._places.all(), self._shared.ownership)
 
     def recover(self) -> RecoveryReport:
         """Settle the records in flight whose holders are gone, by the type's rule; tell which."""

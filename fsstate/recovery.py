@@ -50,9 +50,14 @@ class RecoveryReport(NamedTuple):
     alive: list[InFlight]
     problems: list[FsStateError]
 
+    def log_problems(self) -> None:
+        """Log them as warnings, where nobody is told otherwise."""
+        for problem in self.problems:
+            _log.warning("not recovered: %s", str(problem))
 
-def look(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> tuple[list[InFlight], list[FsStateError]]:
-    """The records in flight, and what cannot be read; that is logged, too, for callers that tell only the former."""
+
+def look(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> list[InFlight]:
+    """The records in flight. What cannot be read is logged as a warning."""
     flights: list[InFlight] = []
     problems: list[FsStateError] = []
     for documents in folders:
@@ -60,7 +65,7 @@ def look(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> tuple
         flights += [_flight(documents, name, fields, ownership) for name, fields in found]
     for problem in problems:
         _log.warning("skipped: %s", str(problem))
-    return flights, problems
+    return flights
 
 
 def recover(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> RecoveryReport:

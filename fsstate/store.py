@@ -67,7 +67,7 @@ class Store:
         place = os.path.abspath(path)  # noqa: PTH100 - a str, links kept
         self._open(FileBackend(path, options), options, place, types)
         if recover:
-            self.recover()
+            self._recover_first()
 
     @classmethod
     def in_memory(cls, options: StoreOptions | None = None, *, types: Iterable[RecordType[Any]] = ()) -> Self:
@@ -213,11 +213,12 @@ class Store:
     def in_flight(self, *types: RecordType[Any]) -> list[InFlight]:
         """Return the records in flight, and whether the stores that hold them are open somewhere. Writes nothing.
 
-        Of these types, or of all: those of fsstate, those that the store was opened with, and those used since.
+        Of these types, or of all: those of fsstate, those that the store was opened with, and those that `records` was
+        asked for since.
         """
         from fsstate.recovery import look
 
-        return look(self._folders(types), self._shared.ownership)[0]
+        return look(self._folders(_recoverable(self._kinds(types))), self._shared.ownership)
 
     def recover(self, *types: RecordType[Any]) -> RecoveryReport:
         """Settle the records in flight whose holders are gone, by the rule of their type; tell which.
@@ -227,7 +228,7 @@ class Store:
         """
         from fsstate.recovery import recover
 
-        return recover(self._folders(types), self._shared.ownership)
+        return recover(self._folders(_recoverable(self._kinds(types))), self._shared.ownership)
 
     def migrate(
         self, *types: RecordType[Any], dry_run: bool = False, progress: Progress | None = None
@@ -240,7 +241,7 @@ class Store:
         """
         from fsstate.migrator import migrate
 
-        return migrate(self._folders(types), dry_run=dry_run, progress=progress)
+        return migrate(self._folders(self._kinds(types)), dry_run=dry_run, progress=progress)
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""
@@ -296,10 +297,24 @@ class Store:
         found: P | None = self._made.get(name)
         return self._made.setdefault(name, make()) if found is None else found
 
-    def _folders(self, types: Sequence[RecordType[Any]]) -> Iterator[RecordDocuments[Any]]:
+    def _recover_first(self) -> None:
+        try:
+            self.recover().log_problems()
+        except BaseException:
+            self.close()
+            raise
+
+    def _kinds(self, types: Sequence[RecordType[Any]]) -> Iterable[RecordType[Any]]:
         from fsstate.catalogue import BUILT_IN
+
+        return types or ({(kind.parent, kind.category): kind for kind in BUILT_IN} | self._types).values()
+
+    def _folders(self, kinds: Iterable[RecordType[Any]]) -> Iterator[RecordDocuments[Any]]:
         from fsstate.record_places import Places
 
-        known = {(kind.parent, kind.category): kind for kind in BUILT_IN} | self._types
-        for kind in types or known.values():
+        for kind in kinds:
             yield from Places(self._shared, kind).all()
+
+
+def _recoverable(kinds: Iterable[RecordType[Any]]) -> Iterator[RecordType[Any]]:
+    return (kind for kind in kinds if kind.recovery is not None)

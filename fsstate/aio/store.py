@@ -182,7 +182,7 @@ class AsyncStore:
 
     async def __aenter__(self) -> Self:
         if self._recovers:
-            await self.recover()
+            (await self.recover()).log_problems()
         return self
 
     async def __aexit__(
