@@ -3,7 +3,7 @@
     applying -> complete | failed
 
 Each write is durable when it returns; any thread may call. Of each session the newest 200 are kept, those being
-applied in any case. One whose program died becomes "failed" by `Store.recover`, and its `error_code` says so; that of
+applied before others. One whose program died becomes "failed" by `Store.recover`, and its `error_code` says so; that of
 a program that lives does not.
 """
 

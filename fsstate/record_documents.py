@@ -18,6 +18,7 @@ from fsstate.migrations import VERSION, Migration
 from fsstate.models import Model
 from fsstate.queries import MISSING
 from fsstate.record_types import RecordType
+from fsstate.retention import Age
 from fsstate.rules import Moment, apply_rules, check_status, is_in_flight, keep_untold, recovered
 from fsstate.shared import Shared
 from fsstate.times import format_time
@@ -135,9 +136,9 @@ class RecordDocuments(Collection[T], Generic[T]):
             name, lambda fields: recovered(self.kind, fields) if is_orphan(fields) else fields, hold=False
         )
 
-    def removals(self, names: Iterable[str], is_due: Callable[[], bool] = lambda: True) -> list[tuple[Ref, Change]]:
-        """The changes that delete records that are due, but for those that somebody works on by then."""
-        return [(self.ref_of(name), self._removal(name, is_due)) for name in names]
+    def removals(self, ages: Iterable[Age], is_due: Callable[[], bool] = lambda: True) -> list[tuple[Ref, Change]]:
+        """The changes that delete records that are due, but for those that somebody works on only by then."""
+        return [(self.ref_of(age.name), self._removal(age, is_due)) for age in ages]
 
     def is_in_flight(self, fields: Fields) -> bool:
         """Whether somebody works on the record, or did when it was written."""
@@ -202,11 +203,12 @@ class RecordDocuments(Collection[T], Generic[T]):
     def _holder(self) -> str | None:
         return self._shared.ownership.mine() if self.kind.recovery is not None else None
 
-    def _removal(self, name: str, is_due: Callable[[], bool]) -> Change:
+    def _removal(self, age: Age, is_due: Callable[[], bool]) -> Change:
         def removed(blob: Blob | None) -> bytes | None:
-            if blob is None or (is_due() and not self.is_in_flight(self.fields_of(blob, name))):
-                return None
-            return blob.data
+            if blob is None or not is_due():
+                return None if blob is None else blob.data
+            is_busy = self.is_in_flight(self.fields_of(blob, age.name))
+            return blob.data if is_busy and not age.is_busy else None
 
         return removed
 

@@ -55,7 +55,8 @@ class RecordType(Generic[T]):
     - `order_by`: the usual order of lists, such as "-created_at"; equal ones are ordered by key in the same direction.
     - `lifecycle`: which `status` may follow which, and the times that are kept of each. A record without a status has
       the first one.
-    - `keep`: only the newest this many of each group stay, by `order_by`, when one is added; none in flight goes.
+    - `keep`: only the newest this many of each group stay, by `order_by`, when one is added. Records in flight go only
+      when there are too many of them alone.
     - `recovery`: what becomes of records in flight whose program died.
     - `migrations`: the steps from older versions of the documents.
     - `derive`: computes fields from others at each save.

@@ -276,7 +276,7 @@ class Records(Generic[T]):
             documents.change_each(documents.removals(self._surplus(documents, ref.name)))
         return value
 
-    def _save_with(self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Names) -> T:
+    def _save_with(self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Listing[Age]) -> T:
         addition = _Addition(change)
         removals = documents.removals(surplus, lambda: addition.is_made)
         outcome, *_ = self._shared.backend.change_many([(ref, addition), *removals], timeout=0)
@@ -287,7 +287,7 @@ class Records(Generic[T]):
         assert outcome is not None
         return documents.value_of(outcome, ref.name)
 
-    def _surplus(self, documents: RecordDocuments[T], added: str) -> Names:
+    def _surplus(self, documents: RecordDocuments[T], added: str) -> Listing[Age]:
         """The records that must go for the one that is added."""
         if self._newest is None:
             return []
@@ -297,9 +297,10 @@ class Records(Generic[T]):
     def _age(self, documents: RecordDocuments[T], name: str) -> Age | None:
         try:
             blob = documents.blob_of(name)
-            if blob is None or documents.is_in_flight(documents.fields_of(blob, name)):
+            if blob is None:
                 return None
-            return sort_key(self._time_of(documents, documents.value_of(blob, name))), name
+            is_busy = documents.is_in_flight(documents.fields_of(blob, name))
+            return Age(is_busy, sort_key(self._time_of(documents, documents.value_of(blob, name))), name)
         except PROBLEMS:
             return None
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from fsstate.forks import renew_in_children
 
 __all__ = [
+    "Age",
     "Candidate",
     "Expired",
     "Kept",
@@ -33,8 +34,6 @@ __all__ = [
 # Why a record is to go: it was idle for longer than the ttl, or there are more than `keep` younger ones.
 Reason: TypeAlias = Literal["ttl", "count"]
 
-# How old a record is: sorts before what is younger.
-Age: TypeAlias = tuple[Any, ...]
 # Ages of the records of this many folders are remembered.
 _MOST_FOLDERS: Final = 256
 
@@ -135,6 +134,14 @@ def _is_older(active: datetime, ttl: timedelta | None, now: datetime) -> bool:
     return ttl is not None and now - active > ttl
 
 
+class Age(NamedTuple):
+    """How old a record is: sorts before what is younger, and busy ones behind all others."""
+
+    is_busy: bool
+    time: tuple[str, Any]
+    name: str
+
+
 class Newest:
     """Keeps each folder of records to its newest. Remembers ages, so that each record is looked at once.
 
@@ -153,10 +160,10 @@ class Newest:
         """Whether there was room for one more at the last look: whoever adds may look when it is done."""
         return folder in self._roomy
 
-    def surplus(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> list[str]:
-        """Which of the folder's records must go so that one more is not too many: the oldest.
+    def surplus(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> list[Age]:
+        """Which of the folder's records must go so that one more is not too many: the oldest that are not busy.
 
-        `look` tells a record's age, as something that sorts; None for one that must stay.
+        Busy ones go when there are too many of them alone. `look` tells a record's age; None for one that must stay.
         """
         excess = len(names) + 1 - self._keep
         with self._lock:
@@ -180,7 +187,9 @@ class Newest:
         known = self._known.pop(folder, {})
         found: dict[str, Age] = {}
         for name in names:
-            age = known[name] if name in known else look(name)
+            age = known.get(name)
+            if age is None or age.is_busy:
+                age = look(name)
             if age is not None:
                 found[name] = age
         self._known[folder] = found
@@ -189,21 +198,21 @@ class Newest:
         return found
 
 
-def _oldest(count: int, ages: dict[str, Age], look: Callable[[str], Age | None]) -> list[str]:
+def _oldest(count: int, ages: dict[str, Age], look: Callable[[str], Age | None]) -> list[Age]:
     """The `count` oldest. Those are looked at again, for what is remembered may have changed; `ages` is set right."""
-    found: list[str] = []
-    queue = [(age, name) for name, age in ages.items()]
+    found: list[Age] = []
+    queue = [*ages.values()]
     heapq.heapify(queue)
     while queue and len(found) < count:
-        age, name = heapq.heappop(queue)
-        present = look(name)
+        age = heapq.heappop(queue)
+        present = look(age.name)
         if present is None:
-            del ages[name]
+            del ages[age.name]
         elif present <= age:
-            found.append(name)
+            found.append(present)
         else:
-            ages[name] = present
-            heapq.heappush(queue, (present, name))
+            ages[age.name] = present
+            heapq.heappush(queue, present)
     return found
 
 

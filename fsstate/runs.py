@@ -3,7 +3,7 @@
     queued -> running -> complete | failed | cancelled | timed_out
 
 A queued one may end without having run. A step is never taken back, and nothing ends twice. Each write is durable when
-it returns; any thread may call. Of each session the newest 200 are kept, those under way in any case. A run whose
+it returns; any thread may call. Of each session the newest 200 are kept, and those under way before others. A run whose
 program died becomes "failed" by `Store.recover`, and its `error_code` says so; that of a program that lives does not.
 """
 

@@ -675,6 +675,9 @@ def test_what_was_touched_meanwhile_is_new_again(store: Store) -> None:
     assert plans.ids() == ["b", "d", "e"]
 
 
+WORK = Lifecycle(steps={"draft": ("done",), "done": ()})
+
+
 def test_what_is_in_flight_stays(store: Store) -> None:
     retried = Lifecycle(steps={"draft": ("running",), "running": ("draft",)})
     plans = kept(store, lifecycle=retried, recovery=Recovery("draft", in_flight=("running",)))
@@ -690,6 +693,16 @@ def test_what_is_in_flight_stays(store: Store) -> None:
     plans.change("a", status="draft")
     plans.create("h")
     assert plans.ids() == ["c", "g", "h"]
+
+
+def test_records_in_flight_go_when_there_are_too_many_of_them_alone(store: Store) -> None:
+    plans = kept(store, lifecycle=WORK, recovery=Recovery("done", in_flight=("draft",)))
+    for name in "abcde":
+        plans.create(name)
+    assert plans.ids() == ["c", "d", "e"]
+    plans.change("e", status="done")
+    plans.create("f")
+    assert plans.ids() == ["c", "d", "f"]
 
 
 def test_records_that_others_added_count(store: Store, elsewhere_in: Elsewhere) -> None:
