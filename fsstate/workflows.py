@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -45,6 +45,8 @@ __all__ = [
     "WorkflowRun",
     "Workflows",
 ]
+
+T = TypeVar("T")
 
 # On disk: do not rename.
 _ENDS: Final = ("completed", "failed", "cancelled", "*")
@@ -140,33 +142,24 @@ WORKFLOWS: Final = RecordType(
     lifecycle=_LIFECYCLE,
     recovery=_RECOVERY,
 )
-BRANCHES: Final = RecordType(
-    "branches",
-    BranchRun,
-    parent="workflows",
-    indexed=("branch_id", "node_id"),
-    order_by="started_at",
-    lifecycle=_LIFECYCLE,
-    recovery=_RECOVERY,
-)
-LEAVES: Final = RecordType(
-    "leaves",
-    LeafRun,
-    parent="workflows",
-    indexed=("leaf_id", "task_id", "branch_run_id", "input_hash"),
-    order_by="started_at",
-    lifecycle=_LIFECYCLE,
-    recovery=_RECOVERY,
-)
-NODES: Final = RecordType(
-    "nodes",
-    ControlNodeRun,
-    parent="workflows",
-    indexed=("node_id", "kind"),
-    order_by="started_at",
-    lifecycle=_LIFECYCLE,
-    recovery=_RECOVERY,
-)
+
+
+def _of_run(category: str, model: type[T], *indexed: str) -> RecordType[T]:
+    """The type of what is run in a workflow, and goes through the same statuses."""
+    return RecordType(
+        category,
+        model,
+        parent="workflows",
+        indexed=indexed,
+        order_by="started_at",
+        lifecycle=_LIFECYCLE,
+        recovery=_RECOVERY,
+    )
+
+
+BRANCHES: Final = _of_run("branches", BranchRun, "branch_id", "node_id")
+LEAVES: Final = _of_run("leaves", LeafRun, "leaf_id", "task_id", "branch_run_id", "input_hash")
+NODES: Final = _of_run("nodes", ControlNodeRun, "node_id", "kind")
 CANDIDATES: Final = RecordType(
     "candidates",
     TeacherCandidate,
