@@ -165,6 +165,8 @@ class Backend(Protocol):
     def change_many(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
         """`change` for each, sharing the flushes. Each document is as durable as with `change`; they are no unit.
 
+        They are begun in this order, and a few are made one after the other.
+
         A record that stays locked for `timeout` seconds (None: the options' default) has LockTimeoutError as its
         outcome; the others do not wait for it when `timeout` is 0.
         """

@@ -240,6 +240,20 @@ class TestChangeMany:
         backend.change_many([(PLANNER, add(b"a")), (CODER, add(b"x")), (PLANNER, add(b"b")), (PLANNER, add(b"c"))])
         assert (data_of(backend, PLANNER), data_of(backend, CODER)) == (b"abc", b"x")
 
+    def test_a_few_are_made_in_the_order_that_they_are_given_in(self, backend: Backend) -> None:
+        made: list[str] = []
+
+        def note(ref: Ref) -> Callable[[Blob | None], bytes]:
+            def change(_: Blob | None) -> bytes:
+                made.append(str(ref))
+                return b"1"
+
+            return change
+
+        order = [PLANNER, GOAL, CODER, DEEP]
+        backend.change_many([(ref, note(ref)) for ref in order])
+        assert made == [str(ref) for ref in order]
+
     def test_deleting_and_leaving_alone(self, backend: Backend) -> None:
         put(backend, PLANNER, b"1")
         put(backend, CODER, b"2")

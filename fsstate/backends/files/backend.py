@@ -117,31 +117,34 @@ class FileBackend:
         self._require_open()
         wait = self._wait(timeout)
         outcomes: list[Outcome] = [None] * len(changes)
-        # In one order everywhere, so that two callers never wait for each other; one record never twice in a round.
-        waiting = sorted((ref, index, change) for index, (ref, change) in enumerate(changes))
+        waiting = [(index, ref, change) for index, (ref, change) in enumerate(changes)]
         while waiting:
+            # One record never twice in a round.
             together: dict[Ref, tuple[int, Ref, Change]] = {}
-            later: list[tuple[Ref, int, Change]] = []
-            for ref, index, change in waiting:
-                if ref in together or len(together) >= _TOGETHER:
-                    later.append((ref, index, change))
+            later: list[tuple[int, Ref, Change]] = []
+            for each in waiting:
+                if each[1] in together or len(together) >= _TOGETHER:
+                    later.append(each)
                 else:
-                    together[ref] = (index, ref, change)
-            self._change_together(list(together.values()), outcomes, wait)
+                    together[each[1]] = each
+            self._change_together(together, outcomes, wait)
             waiting = later
         return outcomes
 
-    def _change_together(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome], wait: float) -> None:
+    def _change_together(
+        self, changes: dict[Ref, tuple[int, Ref, Change]], outcomes: list[Outcome], wait: float
+    ) -> None:
         with contextlib.ExitStack() as stack:
             locked: list[tuple[int, Ref, Change]] = []
-            for index, ref, change in changes:
+            # In one order everywhere, so that two callers never wait for each other.
+            for ref in sorted(changes):
                 try:
                     stack.enter_context(self._locks.acquire(ref, wait))
                 except FsStateError as error:
-                    outcomes[index] = error
+                    outcomes[changes[ref][0]] = error
                 else:
-                    locked.append((index, ref, change))
-            self._documents.change_many(locked, outcomes)
+                    locked.append(changes[ref])
+            self._documents.change_many(sorted(locked), outcomes)
 
     def names(self, category: str, suffix: Suffix) -> list[str]:
         self._require_open()
