@@ -268,17 +268,22 @@ class Records(Generic[T]):
     def _save_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> T:
         """Add a record, and remove in the same breath what its group then has too many."""
         newest = self._newest
-        looks_first = newest is not None and documents.owner is None and not newest.had_room(documents.category)
-        surplus = self._surplus(documents, ref.name) if looks_first else []
-        value = self._save_with(documents, ref, change, surplus) if surplus else documents.save(ref, change)
-        if newest is not None:
-            # Others may have added some at the same time.
-            documents.change_each(documents.removals(self._surplus(documents, ref.name)))
+        if newest is None:
+            return documents.save(ref, change)
+        surplus = [] if newest.had_room(documents.category) else self._surplus(documents, newest, coming=ref.name)
+        value = self._save_with(documents, ref, change, surplus)
+        # Others may have added some at the same time. Who looks now sees the new ones among all: what one removes
+        # another would have removed as well.
+        documents.change_each(documents.removals(self._surplus(documents, newest)))
         return value
 
     def _save_with(self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Listing[Age]) -> T:
         addition = _Addition(change)
         removals = documents.removals(surplus, lambda: addition.is_made)
+        if not removals or documents.owner is not None:
+            value = documents.save(ref, addition)
+            documents.change_each(removals)
+            return value
         outcome, *_ = self._shared.backend.change_many([(ref, addition), *removals], timeout=0)
         if isinstance(outcome, LockTimeoutError):
             return documents.save(ref, change)
@@ -287,12 +292,11 @@ class Records(Generic[T]):
         assert outcome is not None
         return documents.value_of(outcome, ref.name)
 
-    def _surplus(self, documents: RecordDocuments[T], added: str) -> Listing[Age]:
-        """The records that must go for the one that is added."""
-        if self._newest is None:
-            return []
-        others = [name for name in documents.names() if name != added]
-        return self._newest.surplus(documents.category, others, lambda name: self._age(documents, name))
+    def _surplus(self, documents: RecordDocuments[T], newest: Newest, *, coming: str | None = None) -> Listing[Age]:
+        """The records that are too many, or will be with the one that is coming."""
+        names = [name for name in documents.names() if name != coming]
+        look = partial(self._age, documents)
+        return newest.surplus(documents.category, names, look, coming=0 if coming is None else 1)
 
     def _age(self, documents: RecordDocuments[T], name: str) -> Age | None:
         try:

@@ -160,12 +160,14 @@ class Newest:
         """Whether there was room for one more at the last look: whoever adds may look when it is done."""
         return folder in self._roomy
 
-    def surplus(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> list[Age]:
-        """Which of the folder's records must go so that one more is not too many: the oldest that are not busy.
+    def surplus(
+        self, folder: str, names: Sequence[str], look: Callable[[str], Age | None], *, coming: int
+    ) -> list[Age]:
+        """Which of the folder's records must go with as many more `coming`: the oldest that are not busy.
 
         Busy ones go when there are too many of them alone. `look` tells a record's age; None for one that must stay.
         """
-        excess = len(names) + 1 - self._keep
+        excess = len(names) + coming - self._keep
         with self._lock:
             self._note_room(folder, excess < 0)
             if excess <= 0:
