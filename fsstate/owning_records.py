@@ -23,7 +23,11 @@ class OwningRecords(Records[T], Generic[T]):
         Waits for those who are writing to it; raises LockTimeoutError when one takes too long.
         """
         ref = self.owner_ref(id)
-        return self._shared.backend.delete_with(ref, _belongings(ref), lambda: True)
+        deleted = self._shared.backend.delete_with(ref, _belongings(ref), lambda: True)
+        if not deleted:
+            # Who began to delete it may have been killed before all was gone.
+            self._sweep(ref)
+        return deleted
 
     def owner_ref(self, id: str) -> Ref:  # noqa: A002
         """Return what the belongings of a record are written for, whether it exists or not."""
@@ -38,7 +42,7 @@ class OwningRecords(Records[T], Generic[T]):
         return super()._save_new(documents, ref, change)
 
     def _sweep(self, ref: Ref) -> None:
-        """Remove what a crash left of a deleted record, lest the new one inherits it."""
+        """Remove what a crash left of a deleted record, lest a new one inherits it."""
         backend = self._shared.backend
         held = backend.lock(ref)
         try:

@@ -100,5 +100,8 @@ class Places(Generic[T]):
         return [None, *filter(names.is_segment, groups)]
 
     def _of_all_parents(self, parent: str) -> Iterator[RecordDocuments[Any]]:
+        # A folder without its document is what a crash left of a deletion: it belongs to nobody.
+        there = set(self._shared.backend.names(parent, JSON))
         for name in filter(names.is_segment, self._shared.backend.categories(parent)):
-            yield from Places(self._shared, self.kind, Ref(parent, name, JSON)).all()
+            if name in there:
+                yield from Places(self._shared, self.kind, Ref(parent, name, JSON)).all()

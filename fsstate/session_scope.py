@@ -148,7 +148,13 @@ class SessionScope(ABC):
         """
         ref = _ref(id)
         # Asked before as well: nobody waits for those who write to a session that is not within reach.
-        return self._may_delete(id) and self._backend.delete_with(ref, _belongings(ref), lambda: self._may_delete(id))
+        if not self._may_delete(id):
+            return False
+        deleted = self._backend.delete_with(ref, _belongings(ref), lambda: self._may_delete(id))
+        if not deleted:
+            # Who began to delete it may have been killed before all was gone.
+            self._sweep(id)
+        return deleted
 
     def contains(self, id: str) -> bool:  # noqa: A002
         """Return whether there is such a session, readable or not."""
@@ -381,7 +387,7 @@ class SessionScope(ABC):
         return session if label is None else self.set_label(session.id, label)
 
     def _sweep(self, name: str) -> None:
-        """Remove what a crash left of a deleted session, lest the new one inherits it."""
+        """Remove what a crash left of a deleted session, lest a new one inherits it."""
         ref = _ref(name)
         held = self._backend.lock(ref)
         try:
