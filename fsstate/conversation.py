@@ -8,7 +8,8 @@ A log holds three kinds of row, on disk as follows:
     {"seq":4,"update":"b","status":"rated","head":"a","at":"…"}                  a change of message b
 
 The head is the message that the next one goes under. Every row tells it: by its `head`, or else by being a message.
-Hands and other tools write logs too, so nothing here assumes that a parent exists, or that parents run in no circle.
+Hands and other tools write logs too, so nothing here assumes that a head or a parent exists, or that parents run in no
+circle.
 """
 
 from __future__ import annotations
@@ -196,8 +197,16 @@ class Tree:
         new = {name: row for name, row in unfinished.items() if name not in self.rows}
         if not new:
             return self
-        line = line_of(self.head, new)
-        return Tree({**self.rows, **new}, line[-1] if line else self.head)
+        head = self.head if self.head in new else self.end
+        line = line_of(head, new)
+        return Tree({**self.rows, **new}, line[-1] if line else head)
+
+    @property
+    def end(self) -> Head:
+        """Where the conversation ends: the head, or the last message if that is none of the messages here."""
+        if self.head is None or self.head in self.rows:
+            return self.head
+        return next(reversed(self.rows), None)
 
     def branch(self, head: Head, limit: int | None = None) -> list[Row]:
         """The rows from the root to `head`, or the last `limit` of them.

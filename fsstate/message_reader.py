@@ -66,7 +66,7 @@ class MessageReader:
         def branch(tree: Tree) -> Rows:
             if head is not None and head not in tree.rows:
                 raise self._missing(head)
-            return tree.branch(tree.head if head is None else head, limit)
+            return tree.branch(tree.end if head is None else head, limit)
 
         return self._view(branch)
 
@@ -105,7 +105,7 @@ class MessageReader:
         found: Problems = [*self.log.problems()]
         # A document that cannot be read was named just now.
         with contextlib.suppress(CorruptRecordError):
-            found += self._ask(lambda tree: list(self._misfits(tree.rows.values())))
+            found += self._ask(lambda tree: list(self._misfits(tree)))
         return found
 
     # Inside
@@ -135,12 +135,14 @@ class MessageReader:
     def _readable(self, rows: Iterable[Row]) -> MessageList:
         return list(readable(rows, lambda row: message_of(row, self.path)))
 
-    def _misfits(self, rows: Iterable[Row]) -> Iterator[ValidationError]:
-        for row in rows:
+    def _misfits(self, tree: Tree) -> Iterator[ValidationError]:
+        for row in tree.rows.values():
             try:
                 message_of(row, self.path)
             except ValidationError as error:
                 yield error
+        if tree.end != tree.head:
+            yield ValidationError(self.path, f"$.head: {tree.head!r} is no message, so the last one counts instead")
 
     def _recent(self, limit: int) -> MessageList | None:
         if limit <= 0 or self._tree.is_current() or self._streams.ids():
@@ -153,14 +155,20 @@ class MessageReader:
         for row in self.log.rows_backwards():
             head = head_of(row)
             if not isinstance(head, Missing):
-                return head
+                return head if "head" not in row or self._is_known(head) else self._end()
         return None
 
+    def _end(self) -> str | None:
+        return self._tree.view(lambda tree: tree.end)
+
     def _require(self, name: str | None) -> None:
-        if name is None or name in self._streams.ids():
-            return
-        if not self._exists(name):
+        if name is not None and not self._is_known(name):
             raise self._missing(name)
+
+    def _is_known(self, name: str | None) -> bool:
+        """Whether a head or parent is none, or a message that is there or under way."""
+        # Those under way first: one that is finished in between is in the log then.
+        return name is None or name in self._streams.ids() or self._exists(name)
 
     def _exists(self, name: str) -> bool:
         if self._tree.is_current():

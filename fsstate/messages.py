@@ -219,8 +219,12 @@ class Messages(MessageReader):
 
     def _append_as(self, name: str, parent: str | Missing | None, row: Row) -> Message:
         place = self._place(parent)
-        rows = self._tree.append(lambda tree: self._all_new([place(row, tree.head)], tree))
+        rows = self._tree.append(lambda tree: self._all_new([place(row, self._head_in(tree))], tree))
         return message_of(rows[0], self.path)
+
+    def _head_in(self, tree: Tree) -> str | None:
+        end = tree.end
+        return tree.head if end != tree.head and tree.head in self._streams.ids() else end
 
     def _all_new(self, rows: Sequence[Row], tree: Tree) -> Sequence[Row]:
         taken = set(tree.rows)
@@ -277,10 +281,19 @@ class Messages(MessageReader):
         if line is None:
             return None
         try:
-            head = head_of(decode_line(line.data, self.path))
+            row = decode_line(line.data, self.path)
         except CorruptRecordError:
             return self._head()
-        return self._head() if isinstance(head, Missing) else head
+        head = head_of(row)
+        if isinstance(head, Missing):
+            return self._head()
+        # A head that stands in the same flush as its message cannot be found yet.
+        lost = "head" in row and not self._is_known(head) and self._is_last(line)
+        return self._end() if lost else head
+
+    def _is_last(self, line: LogLine) -> bool:
+        """Whether the line is the last one that can be read, with none before it that others are still writing."""
+        return next((row["seq"] for row in self.log.rows_backwards()), None) == line.seq
 
     def _run(self, write: Write) -> Rows:
         return write.done(self._backend.append(self.log.ref, write.compose, owner=self.log.owner))

@@ -91,6 +91,55 @@ def test_the_head_moves(store: Store, messages: Messages) -> None:
         messages.set_head("nobody")
 
 
+# Somebody edits the log: a line of the message is gone, and what names it stays.
+@pytest.mark.parametrize("line", [b'{"head":"gone"}', b'{"update":"gone","status":"rated","head":"gone"}'])
+def test_a_head_that_is_no_message_hides_none(store: Store, messages: Messages, line: bytes) -> None:
+    first, second = messages.append("user", "a"), messages.append("user", "b")
+    messages.set_head(first.id)
+    assert messages.problems() == []
+    lines(store, line)
+    for each in (messages, again(store)):
+        assert each.head() == second
+        assert each.list() == each.list(limit=9) == [first, second]
+        assert ["'gone' is no message" in str(problem) for problem in each.problems()] == [True]
+    assert again(store).append("user", "c").parent_id == second.id
+    assert again(store).problems() == []
+
+
+@pytest.mark.parametrize("how", ["with an id", "streamed", "changed before"])
+def test_what_is_written_goes_on_from_the_last_message(store: Store, messages: Messages, how: str) -> None:
+    last = messages.append("user", "a")
+    lines(store, b'{"head":"gone"}')
+    if how == "with an id":
+        messages.append("user", "b", id="b")
+    elif how == "streamed":
+        with messages.stream("assistant") as stream:
+            stream.write("b")
+            assert texts(again(store).list()) == ["a", "b"]
+    else:
+        messages.update(last.id, status="rated")
+        messages.append("user", "b")
+    assert texts(messages.list()) == texts(again(store).list()) == ["a", "b"]
+    assert messages.list()[1].parent_id == last.id
+
+
+def test_a_head_may_share_the_flush_with_its_message(store: Store) -> None:
+    store.sessions.create(id="s")
+    messages = Store.over(store.backend).session("s").messages
+    messages.append("user", "a")
+    two = b'{"id":"b","role":"user","content":"b"}', b'{"id":"c","role":"user","content":"c","head":"b"}'
+    prepared = messages.prepare("user", "d")
+    written = store.backend.append_many(prepared.log, [lambda _: two, prepared.compose])
+    assert [seqs for seqs in written if isinstance(seqs, range)] == [range(2, 4), range(4, 5)]
+    assert prepared.result(range(4, 5)).parent_id == "b"
+
+
+def test_a_head_without_any_message(store: Store, messages: Messages) -> None:
+    lines(store, b'{"head":"gone"}')
+    assert messages.list() == []
+    assert messages.append("user", "a").parent_id is None
+
+
 def test_limits(store: Store, messages: Messages) -> None:
     for number in range(5):
         messages.append("user", str(number))

@@ -631,6 +631,19 @@ def test_checkout_moves_the_head_and_nothing_else(store: Store, reopen: Reopen) 
     assert texts(messages.list()) == ["a", "d"]
 
 
+def test_a_head_that_is_no_message_falls_back_to_the_last_one(store: Store, directory: Path, reopen: Reopen) -> None:
+    name = new_session(store)
+    messages = store.session(name).messages
+    made = [messages.append("user", text) for text in "abc"]
+    messages.set_head(made[0].id)
+    # Somebody takes a line out by hand.
+    log = directory / "sessions" / name / "messages.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if f'"id":"{made[0].id}"' not in line))
+    again = reopen().session(name).messages
+    assert texts(again.list()) == ["b", "c"]
+    assert again.append("user", "d").parent_id == made[2].id
+
+
 def test_without_a_head_the_next_message_is_a_root(store: Store) -> None:
     messages = store.session(new_session(store)).messages
     messages.append("user", "a")
