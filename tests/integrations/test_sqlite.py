@@ -452,7 +452,10 @@ def soma(make: Make) -> Path:
     return make(
         schemas.SOMA,
         sessions=[{"id": "u1", "created_at": "2025-01-01 00:00:00"}, {"id": "u/2"}],
-        conversations=[{"id": "k1", "session_id": "u1", "title": "A talk", "created_at": "2025-01-01 00:00:00"}],
+        conversations=[
+            {"id": "k1", "session_id": "u1", "title": "A talk", "created_at": "2025-01-01 00:00:00"},
+            {"id": "k2", "session_id": "u2", "title": "New conversation", "created_at": "2025-01-01 00:00:00"},
+        ],
         messages=[
             {**message, "id": "m1", "sequence": 1, "content": "Hello"},
             {
@@ -503,7 +506,7 @@ def soma(make: Make) -> Path:
     )
 
 
-SOMA = {"sessions": 1, "messages": 2, "runs": 2, "audits": 1, "sources": 4, "settings": 4}
+SOMA = {"sessions": 2, "messages": 2, "runs": 2, "audits": 1, "sources": 4, "settings": 4}
 
 
 def test_soma_conversations(store: Store, soma: Path) -> None:
@@ -511,6 +514,7 @@ def test_soma_conversations(store: Store, soma: Path) -> None:
     session = store.sessions["k1"]
     assert (session.user_id, session.title, session.created_at) == ("u1", "A talk", AT0)
     assert [each.id for each in store.sessions.owned_by("u1").list()] == ["k1"]
+    assert store.sessions["k2"].title is None, "nobody gave it one"
     first, second = store.session("k1").messages.list()
     assert (first.parent_id, first.created_at) == (None, AT0.replace(second=1))
     assert (second.parent_id, second.status, second.model) == ("m1", "failed", "m")

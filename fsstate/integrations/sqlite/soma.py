@@ -30,6 +30,7 @@ TABLES: Final = {
     "provider_selection": Table("settings", ("singleton",), since=None),
 }
 _NAME: Final = "soma"
+_NO_TITLE: Final = "New conversation"
 _FLAGS: Final = ("stdout_truncated", "stderr_truncated", "timed_out", "cancel_requested")
 
 
@@ -66,7 +67,7 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
     entries = reader.entries("messages", "sequence, rowid", owned, _message)
     known = fields(
         user_id=cells.text("session_id"),
-        title=cells.text("title"),
+        title=_title(cells.text("title")),
         created_at=cells.time("created_at"),
         updated_at=cells.time("updated_at"),
     )
@@ -79,6 +80,11 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
         metadata={_NAME: {**last, **cells.rest()}} if last or cells.rest() else {},
         logs={"messages": _in_line(entries)},
     )
+
+
+def _title(told: str | None) -> str | None:
+    """A title that somebody gave: the one that all begin with says nothing, and would keep a better one away."""
+    return None if told == _NO_TITLE else told
 
 
 def _message(cells: Cells) -> Entry:
