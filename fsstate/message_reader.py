@@ -52,6 +52,13 @@ class MessageReader:
         rows = self._view(lambda tree: [tree.rows[id]] if id in tree.rows else [])
         return rows[0] if rows else None
 
+    def require(self, id: str) -> Message:  # noqa: A002
+        """Return one message. Raises NotFoundError when there is none."""
+        message = self.get(id)
+        if message is None:
+            raise self._missing(id)
+        return message
+
     def list(self, head: str | None = None, limit: int | None = None) -> MessageList:
         """Return the branch from its root to `head` (None: the head), or its last `limit` messages.
 

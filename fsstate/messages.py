@@ -156,12 +156,15 @@ class Messages(MessageReader):
         return self._change(id, {"delta": delta, "status": status})
 
     def clear(self) -> int:
-        """Remove all messages, durably, and return how many entries went. Seqs go on where they were.
+        """Remove all messages, durably, and return how many there were. Seqs go on where they were.
 
-        A message that is being streamed now stays under way.
+        A message that is being streamed now stays under way. What is appended at the same time is removed, too, or
+        stays; it may be missing in the count.
         """
         self.settle()
-        return self.log.trim(before=sys.maxsize)
+        messages = self._tree.view(lambda tree: len(tree.rows))
+        self.log.trim(before=sys.maxsize)
+        return messages
 
     def stream(
         self,

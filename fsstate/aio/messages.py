@@ -145,6 +145,7 @@ class AsyncMessages(Mirror[Messages]):
     clear = offloaded(Messages.clear)
     settle = offloaded(Messages.settle)
     get = offloaded(Messages.get)
+    require = offloaded(Messages.require)
     list = offloaded(Messages.list)
     all = offloaded(Messages.all)
     head = offloaded(Messages.head)

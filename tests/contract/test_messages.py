@@ -245,8 +245,12 @@ def test_text_is_added(store: Store, messages: Messages) -> None:
 
 
 def test_clear_removes_all_and_reuses_no_seq(store: Store, messages: Messages) -> None:
-    last = [messages.append("user", text) for text in "abc"][-1]
-    assert messages.clear() == 3
+    first, _, last = [messages.append("user", text) for text in "abc"]
+    assert messages.require(first.id) == first
+    messages.set_head(first.id)
+    assert messages.clear() == 3, "what moved the head is no message"
+    with pytest.raises(NotFoundError, match=first.id):
+        messages.require(first.id)
     assert messages.list() == again(store).list(limit=3) == []
     message = messages.append("user", "d")
     assert message.seq > last.seq
