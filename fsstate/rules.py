@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from fsstate.errors import ValidationError
 from fsstate.lifecycle import Lifecycle
+from fsstate.merge import same
 from fsstate.record_types import RecordType
 
 __all__ = ["HOLDER", "Moment", "apply_rules", "check_status", "is_in_flight", "keep_untold", "recovered"]
@@ -53,9 +54,13 @@ def apply_rules(kind: RecordType[Any], before: Fields | None, after: Fields, mom
     """Set in `after` what follows from the change. Raises InvalidTransitionError for a step that is none."""
     if kind.lifecycle is not None:
         _follow_status(kind, kind.lifecycle, before, after, moment)
-    _follow_times(kind, before, after, moment.now)
+    if before is None:
+        _set_times(kind, after, moment.now)
     if kind.derive is not None:
         kind.derive(before, after, moment.now)
+    # What is the same again once it is derived was no change.
+    if before is not None and "updated_at" in kind.view.times and not same(before, after):
+        _move_time(before, after, moment.now)
 
 
 def is_in_flight(kind: RecordType[Any], document: Mapping[str, Any]) -> bool:
@@ -100,13 +105,13 @@ def _hold(after: Fields, holder: str | None) -> None:
         after[HOLDER] = holder
 
 
-def _follow_times(kind: RecordType[Any], before: Fields | None, after: Fields, now: str) -> None:
-    times = kind.view.times
-    if before is None and "created_at" in times:
+def _set_times(kind: RecordType[Any], after: Fields, now: str) -> None:
+    if "created_at" in kind.view.times:
         after["created_at"] = after.get("created_at") or now
-    if "updated_at" not in times:
-        return
-    if before is None:
+    if "updated_at" in kind.view.times:
         after["updated_at"] = after.get("updated_at") or after.get("created_at") or now
-    elif after.get("updated_at") == before.get("updated_at"):
+
+
+def _move_time(before: Fields, after: Fields, now: str) -> None:
+    if after.get("updated_at") == before.get("updated_at"):
         after["updated_at"] = now
