@@ -1,13 +1,14 @@
 """What a policy prunes, and how often."""
 
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsstate.retention import Candidate, PrunePolicy, Throttle, select_expired
+from fsstate.retention import Age, Candidate, Newest, PrunePolicy, Throttle, select_expired
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 WEEK = PrunePolicy(ttl=timedelta(days=7))
@@ -80,3 +81,88 @@ def test_a_throttle_says_yes_once_per_cooldown() -> None:
     seconds[0] = 10
     assert throttle.ready()
     assert not throttle.ready()
+
+
+# -- the newest of a folder
+
+
+class Folder:
+    """Records with ages, and a note of which were looked at."""
+
+    def __init__(self, ages: dict[str, int | None], busy: Iterable[str] = ()) -> None:
+        self.ages = ages
+        self.busy = set(busy)
+        self.looked: list[str] = []
+
+    def look(self, name: str) -> Age | None:
+        self.looked.append(name)
+        age = self.ages[name]
+        return None if age is None else Age(name in self.busy, ("number", age), name)
+
+    def surplus(self, newest: Newest, *, coming: int = 1, folder: str = "f") -> list[str]:
+        self.looked.clear()
+        return [age.name for age in newest.surplus(folder, sorted(self.ages), self.look, coming=coming)]
+
+
+def test_the_oldest_are_too_many() -> None:
+    folder = Folder({"a": 3, "b": 1, "c": 2})
+    assert folder.surplus(Newest(4)) == []
+    assert folder.looked == []
+    assert folder.surplus(Newest(3)) == ["b"]
+    assert folder.surplus(Newest(3), coming=0) == []
+    assert folder.surplus(Newest(2)) == ["b", "c"]
+    assert Folder({"b": 1, "a": 1, "c": 1}).surplus(Newest(2)) == ["a", "b"]
+
+
+def test_what_cannot_be_judged_stays() -> None:
+    assert Folder({"a": None, "b": 1, "c": 2}).surplus(Newest(2)) == ["b", "c"]
+    assert Folder({"a": None}).surplus(Newest(1)) == []
+
+
+def test_busy_ones_go_last() -> None:
+    folder = Folder({"a": 1, "b": 2, "c": 3}, busy={"a", "c"})
+    assert folder.surplus(Newest(3)) == ["b"]
+    assert folder.surplus(Newest(2)) == ["b", "a"]
+
+
+def test_ages_are_remembered_and_those_that_are_to_go_looked_at_again() -> None:
+    newest, folder = Newest(3), Folder({"a": 1, "b": 2, "c": 3})
+    assert folder.surplus(newest) == ["a"]
+    assert sorted(folder.looked) == ["a", "a", "b", "c"]
+    folder.ages["a"] = 9
+    assert folder.surplus(newest) == ["b"]
+    assert folder.looked == ["a", "b"]
+    folder.busy.add("b")
+    assert folder.surplus(newest) == ["c"]
+    folder.ages["c"] = None
+    assert folder.surplus(newest) == ["a"]
+    folder.busy.clear()
+    assert folder.surplus(newest) == ["b"]
+    del folder.ages["b"]
+    folder.ages |= {"d": 4, "e": 0}
+    assert folder.surplus(newest) == ["e", "d"]
+
+
+def test_folders_do_not_mix() -> None:
+    newest = Newest(1)
+    for number in range(600):
+        assert Folder({"a": number}).surplus(newest, folder=str(number)) == ["a"]
+
+
+def test_room() -> None:
+    newest = Newest(3)
+    assert not newest.had_room("f")
+    Folder({"a": 1}).surplus(newest)
+    assert newest.had_room("f")
+    assert not newest.had_room("g")
+    Folder({"a": 1, "b": 1}).surplus(newest)
+    assert not newest.had_room("f")
+
+
+@given(st.dictionaries(st.text("abcdefgh", min_size=1, max_size=2), st.integers(0, 5)), st.integers(1, 6))
+def test_exactly_so_many_stay(ages: dict[str, int | None], keep: int) -> None:
+    folder = Folder(ages)
+    gone = folder.surplus(Newest(keep))
+    assert len(ages) - len(gone) == min(len(ages), keep - 1)
+    ordered = sorted(ages, key=lambda name: (ages[name], name))
+    assert gone == ordered[: len(gone)]
