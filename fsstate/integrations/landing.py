@@ -30,6 +30,7 @@ from fsstate import (
     UnsafePathError,
     codec,
 )
+from fsstate.backends.base import Ref
 from fsstate.collection import Collection
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, TextItem, is_object
 from fsstate.journal import Log
@@ -180,7 +181,7 @@ class Landing:
                 collection.create(item.name, item.value)
             except AlreadyExistsError:
                 differing = _differences(collection.get(item.name), item.value)
-                self._compared(item, differing, collection.path_of(item.name))
+                self._compared(item, differing, collection.ref_of(item.name))
             else:
                 self.report[item.kind].imported += item.parts
 
@@ -194,7 +195,7 @@ class Landing:
                 blob = self._store.backend.read(notes.ref_of(item.name))
                 is_same = blob is not None and blob.data == item.text.encode()
                 document = DocumentItem("documents", item.category, item.name, None, item.place)
-                self._compared(document, [] if is_same else ["the text"], notes.path_of(item.name))
+                self._compared(document, [] if is_same else ["the text"], notes.ref_of(item.name))
             else:
                 self.report["documents"].imported += 1
 
@@ -236,9 +237,9 @@ class Landing:
 
     def _finish(self, name: str, item: SessionItem, before: Object) -> None:
         if not _mark_in(before).get(_INCOMPLETE):
-            place = self._sessions.path_of(name)
             differing = _session_differences(before, item)
-            self._compared(DocumentItem("sessions", "sessions", name, None, item.place), differing, place)
+            there = DocumentItem("sessions", "sessions", name, None, item.place)
+            self._compared(there, differing, self._sessions.ref_of(name))
             return
 
         def complete(document: Object) -> Object:
@@ -260,6 +261,8 @@ class Landing:
                 if equal < min(len(there.lines), len(lines)):
                     self._differs(kind, log, lines, equal)
                     return
+                if not there.lines and not lines:
+                    return
                 if self._append(log, there.last, [line for _, line in lines[equal:]], head):
                     self.report[kind].unchanged += equal
                     self.report[kind].imported += len(lines) - equal
@@ -279,6 +282,8 @@ class Landing:
     def _append(self, log: Log, last: int, lines: Sequence[bytes], head: tuple[str | None] | None) -> bool:
         """Append with one flush; whether the log still ended where it did when it was read."""
         if not lines:
+            # Who wrote what is there may have been killed before it would last, and a crash may have torn its end.
+            log.append_next(lambda _: [])
             return True
         rows = [codec.decode_line(line, log.path) for line in lines]
         if head is not None and head[0] != rows[-1]["id"]:
@@ -307,11 +312,14 @@ class Landing:
             return self._store.markdown(item.category)
         return self._store.session(item.session).markdown(item.category or None)
 
-    def _compared(self, item: DocumentItem, differing: Sequence[str], path: str) -> None:
+    def _compared(self, item: DocumentItem, differing: Sequence[str], ref: Ref) -> None:
         if not differing:
+            # Who put it there may have been killed before it would last.
+            self._store.backend.change(ref, lambda blob: None if blob is None else blob.data)
             self.report[item.kind].unchanged += item.parts
             return
         shown = ", ".join(differing[:5]) + (", …" if len(differing) > 5 else "")
+        path = self._store.backend.location(ref)
         self.fail(item.kind, item.place, f"{path} differs in {shown}, and was left as it is", item.parts)
 
     @contextlib.contextmanager
