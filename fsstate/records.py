@@ -56,7 +56,7 @@ class Records(Generic[T]):
         self._owner = owner
         self._places = Places(shared, kind, owner)
         self._root = self._places.of(None)
-        self._newest = None if kind.keep is None else Newest(kind.keep)
+        self._newest = None if kind.keep is None else shared.newest.setdefault(kind, Newest(kind.keep))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.kind.category!r})"

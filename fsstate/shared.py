@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fsstate.backends.base import Backend
 from fsstate.ownership import Ownership
 from fsstate.projection import Projections
+from fsstate.record_types import RecordType
+from fsstate.retention import Newest
 from fsstate.times import Clock, RisingTimes
 
 __all__ = ["Shared"]
 
 
 class Shared(NamedTuple):
-    """The place that keeps the files, the clock, what logs were folded to, who works on what, and times that rise."""
+    """What there is one of.
+
+    - `backend`: the place that keeps the files; `clock`: what time it is; `rising`: times that never go back.
+    - `projections`: what logs were folded to.
+    - `ownership`: who works on what.
+    - `newest`: the ages of the records of those types that keep so many of them.
+    """
 
     backend: Backend
     clock: Clock
     projections: Projections
     ownership: Ownership
     rising: RisingTimes
+    newest: dict[RecordType[Any], Newest]

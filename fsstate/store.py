@@ -288,7 +288,7 @@ class Store:
 
         def make() -> Shared:
             backend, clock = self.backend, self.options.clock
-            return Shared(backend, clock, Projections(backend), Ownership(backend), RisingTimes(clock))
+            return Shared(backend, clock, Projections(backend), Ownership(backend), RisingTimes(clock), {})
 
         return self._part("shared", make)
 
