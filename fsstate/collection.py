@@ -70,6 +70,12 @@ class Collection(Documents[T, T], Generic[T]):
         dumped = self._model.dump(value, self._seen(document, ref), where=where)
         return kept(self._unseen(dumped, document, ref), document, blob, where)
 
+    def _save(self, value: T, blob: Blob | None, ref: Ref) -> bytes:
+        if blob is None or self._model.is_identity:
+            return super()._save(value, blob, ref)
+        # A model refuses by itself what cannot be stored.
+        return self._settled(self._encode(value, blob, ref), blob, ref)
+
     def _refit(self, value: T, data: bytes, blob: Blob, ref: Ref) -> bytes:
         if self._model.is_identity and differs_in_values(blob.data, data):
             return data
@@ -105,6 +111,8 @@ def kept(value: Any, document: Any, blob: Blob, where: str) -> bytes:
 
 def _is_in_order(value: object, like: object) -> bool:
     """Whether `keep_order` surely has nothing to do: nearly always so, and told several times faster than done."""
+    if value is like:
+        return True
     if _is_object(value):
         return _is_object(like) and list(value) == list(like) and _are_in_order(value.values(), like.values())
     if _is_array(value):

@@ -155,6 +155,27 @@ class _MsgspecModel(Model[T]):
         msgspec.json.Decoder(target)
         super().__init__(target)
 
+    def dump(self, value: T, base: Any = None, *, where: str = "the value") -> Any:
+        """As every model does; looking only at the fields that changed where they can be told."""
+        if _is_object(base) and _fields(self._target):
+            with contextlib.suppress(ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError):
+                return self._changed(value, base, where)
+        return super().dump(value, base, where=where)
+
+    def _changed(self, value: T, base: _Object, where: str) -> _Object:
+        """The document for a value, if only its fields matter. Raises ValueError or TypeError if more does."""
+        known = self.load(base, where)
+        if type(known) is not type(value):
+            raise TypeError("a kind of its own")
+        packed = _packed(value)
+        changed = [key for key, item in _packed(known).items() if item != packed[key]]
+        merged: _Object = {**overlay(base, _part(known, changed), _part(value, changed))}
+        for key in merged.keys() & changed:
+            merged[key] = _settled(merged[key], defaults=False)
+        if _packed(self.load(merged, where)) != packed:
+            raise ValueError("it reads back otherwise")
+        return merged
+
     def _convert(self, document: Any, where: str) -> T:
         import msgspec
 
@@ -354,6 +375,23 @@ def _filled_object(value: Any, document: _Object) -> _Object:
         if key not in document and item is not msgspec.UNSET:
             document[key] = _to_builtins(item)
     items = {key: _filled(values.get(key), item) for key, item in document.items()}
+    return _Filled(items, {key for key, field in fields.items() if field.is_default(values[key])})
+
+
+def _packed(value: Any) -> dict[str, bytes]:
+    """What tells whether a field changed. JSON would not tell NaN from null, nor Python 1 from 1.0 or True."""
+    import msgspec
+
+    kind = cast("Any", type(value))
+    return {field.key: msgspec.msgpack.encode(getattr(value, field.name)) for field in _fields(kind)}
+
+
+def _part(value: Any, keys: Container[str]) -> _Filled:
+    """Some fields of a record, those at their default marked."""
+    kind = cast("Any", type(value))
+    fields = {field.key: field for field in _fields(kind) if field.key in keys}
+    values = {key: getattr(value, field.name) for key, field in fields.items()}
+    items = {key: _filled(item, _to_builtins(item)) for key, item in values.items()}
     return _Filled(items, {key for key, field in fields.items() if field.is_default(values[key])})
 
 

@@ -193,6 +193,50 @@ def test_dataclasses_round_trip(value: Agent) -> None:
     assert model.load(model.dump(value, DOCUMENT), WHERE) == value
 
 
+class Loose(msgspec.Struct, omit_defaults=True):
+    """A record with room for anything."""
+
+    name: str = ""
+    extra: Any = None
+    steps: list[StructStep] = []
+    kind: Literal["a", "b"] = "a"
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=6,
+)
+LOOSE = st.builds(
+    Loose,
+    st.text(max_size=2),
+    ANYTHING,
+    st.lists(st.builds(StructStep, st.text(max_size=1), st.booleans()), max_size=3),
+)
+
+
+@given(LOOSE, LOOSE, ANYTHING)
+def test_a_look_at_what_changed_finds_what_a_look_at_all_does(old: Loose, new: Loose, unknown: Any) -> None:
+    model = Model.of(Loose)
+    document = {"unknown": unknown, **model.dump(old)}
+    before = copy.deepcopy(document)
+    assert repr(model.dump(new, document)) == repr(Model.dump(model, new, document))
+    assert repr(document) == repr(before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(1, True), (1, 1.0), (0, False), ([1], [True]), ({"a": 1}, {"a": 1.0}), (None, 10**30)],
+)
+def test_what_python_takes_for_equal_is_a_change(old: Any, new: Any) -> None:
+    assert repr(Model.of(Loose).dump(Loose(extra=new), {"extra": old})) == repr({"extra": new})
+
+
+def test_what_json_cannot_hold_is_no_null() -> None:
+    dumped = Model.of(Loose).dump(Loose(extra=float("nan")), {"extra": None})
+    assert repr(dumped) == repr({"extra": float("nan")})  # for the codec to refuse
+
+
 def test_typed_dicts() -> None:
     model = Model.of(Task)
     document = {"x": 1, "at": "2026-01-31 12:00", "name": "a"}
