@@ -24,6 +24,7 @@ class _Absent:
 
 
 _ABSENT: Final = _Absent()
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def _is_object(value: object) -> TypeGuard[_Object]:
@@ -39,11 +40,21 @@ def same(one: object, other: object) -> bool:
     if one is other:
         return True
     if _is_object(one) and _is_object(other):
-        return one.keys() == other.keys() and all(same(item, other[key]) for key, item in one.items())
+        return one.keys() == other.keys() and _are_same(one, other)
     if _is_array(one) and _is_array(other):
         return len(one) == len(other) and all(map(same, one, other))
     # NaN, which YAML knows, differs from itself.
     return type(one) is type(other) and (one == other or (one != one and other != other))  # noqa: PLR0124
+
+
+def _are_same(one: _Object, other: _Object) -> bool:
+    for key, item in one.items():
+        there = other[key]
+        # Nearly all are scalars: those are told without a call.
+        is_equal = type(item) in _SCALARS and type(there) is type(item) and item == there
+        if not is_equal and not same(item, there):
+            return False
+    return True
 
 
 # --- three_way -------------------------------------------------------------------------------------------------------
