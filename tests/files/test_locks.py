@@ -180,11 +180,11 @@ def test_a_child_forked_while_a_lock_is_held_does_not_keep_it(backend: FileBacke
     b = FileBackend(root)
     held = b.lock(Ref("agents", "a", JSON))
     with b.claim_log(Ref("audit", "t", LOG)):
-        child = os.fork()
-        if child == 0:
+        if os.fork() == 0:
+            # By the child: it has come back from the fork, and let go of what it inherited.
+            print(os.getpid(), flush=True)
             time.sleep(30)
             os._exit(0)
-        print(child, flush=True)
         time.sleep(30)
     """
     with start(code, root) as process:
