@@ -8,7 +8,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-__all__ = ["MISSING", "Missing", "fits", "ordered", "page", "sort_key"]
+__all__ = ["MISSING", "Missing", "fits", "ordered", "page", "plain", "sort_key"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,11 @@ def fits(value: T, where: Mapping[str, object] | Callable[[T], bool] | None, fie
     if callable(where):
         return bool(where(value))
     return all(field(value, name) == wanted for name, wanted in where.items())
+
+
+def plain(value: Any) -> Any:
+    """The value as it stands in the document: that of an enum's member, else itself."""
+    return value.value if isinstance(value, Enum) else value
 
 
 def ordered(items: Iterable[T], order_by: str | Sequence[str], field: Callable[[T, str], Any]) -> Iterable[T]:

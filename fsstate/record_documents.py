@@ -16,7 +16,7 @@ from fsstate.errors import InvalidValueError, ValidationError
 from fsstate.merge import keep_order, same
 from fsstate.migrations import VERSION, Migration
 from fsstate.models import Model
-from fsstate.queries import MISSING
+from fsstate.queries import MISSING, plain
 from fsstate.record_types import RecordType
 from fsstate.retention import Age
 from fsstate.rules import Moment, apply_rules, check_status, is_in_flight, keep_untold, recovered
@@ -68,9 +68,9 @@ class RecordDocuments(Collection[T], Generic[T]):
         return names.key_of(name)
 
     def field(self, value: T, name: str) -> Any:
-        """A field of a record, or None when it has none."""
+        """A field of a record as it stands in the document, or None when it has none."""
         found = self._field(value, name)
-        return None if found is MISSING else found
+        return None if found is MISSING else plain(found)
 
     # Reading
 
@@ -103,7 +103,7 @@ class RecordDocuments(Collection[T], Generic[T]):
         lifecycle = self.kind.lifecycle
         if lifecycle is not None and "status" in fields:
             status = self.field(value, "status") or lifecycle.initial
-            lifecycle.check_step(where, status, fields["status"])
+            lifecycle.check_step(where, status, plain(fields["status"]))
         return self.kind.view.replaced(value, fields)
 
     def save(self, ref: Ref, change: Change) -> T:

@@ -25,7 +25,7 @@ from fsstate.backends.base import Blob, Change, Ref
 from fsstate.documents import PROBLEMS, Editing, Item, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.migrator import MigrationReport, Progress, migrate
-from fsstate.queries import MISSING, Missing, fits, ordered, page, sort_key
+from fsstate.queries import MISSING, Missing, fits, ordered, page, plain, sort_key
 from fsstate.record_documents import RecordDocuments
 from fsstate.record_places import Places
 from fsstate.record_types import RecordType
@@ -313,9 +313,10 @@ class Records(Generic[T]):
 
     def _fitting(self, where: Mapping[str, Any]) -> Iterator[Item[T]]:
         self.kind.check_filters(where)
-        for documents in self._asked(where):
+        wanted = {name: plain(value) for name, value in where.items()}
+        for documents in self._asked(wanted):
             for item in documents.items():
-                if fits(item.value, where, documents.field):
+                if fits(item.value, wanted, documents.field):
                     yield item
 
     def _asked(self, where: Mapping[str, Any]) -> Iterable[RecordDocuments[T]]:

@@ -715,6 +715,26 @@ def test_records_that_others_added_count(store: Store, elsewhere_in: Elsewhere) 
     assert plans.ids() == ["b", "c", "d"]
 
 
+class State(enum.Enum):
+    DRAFT = "draft"
+    DONE = "done"
+
+
+@dataclasses.dataclass
+class Draft:
+    id: str
+    status: State = State.DRAFT
+
+
+def test_statuses_that_are_members_of_an_enum(store: Store) -> None:
+    drafts = store.records(RecordType("drafts", Draft, lifecycle=WORK))
+    made = drafts.create("a", status=State.DRAFT)
+    assert drafts.change("a", status=State.DONE) == Draft("a", State.DONE) != made
+    assert drafts.list(status="done") == drafts.list(status=State.DONE) == [drafts["a"]]
+    with pytest.raises(InvalidTransitionError, match="'done' and cannot become 'done'"):
+        drafts.change("a", status="done")
+
+
 # -- lists
 
 
