@@ -151,7 +151,7 @@ class FileBackend:
         directory = self._tree.find(category)
         if directory is None:
             return []
-        found = (name.removesuffix(suffix) for name in directory.files() if name.endswith(suffix))
+        found = [name.removesuffix(suffix) for name in directory.files() if name.endswith(suffix)]
         return sorted(filter(names.is_name, found))
 
     def categories(self, below: str = "") -> list[str]:

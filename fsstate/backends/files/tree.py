@@ -14,7 +14,7 @@ import stat
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from fsstate.errors import FsStateError, StorageError, UnsafePathError
@@ -120,19 +120,22 @@ class Directory:
 
     def files(self) -> list[str]:
         """The names of the plain files in it, in no order."""
-        return self._list(lambda entry: entry.is_file(follow_symlinks=False))
+        with self._entries() as entries:
+            return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
 
     def folders(self) -> list[str]:
         """The names of the directories in it, in no order."""
-        return self._list(lambda entry: entry.is_dir(follow_symlinks=False))
+        with self._entries() as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
-    def _list(self, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    @contextlib.contextmanager
+    def _entries(self) -> Generator[Iterator[os.DirEntry[str]]]:
         with refusals("list", self.path):
             # A descriptor of its own: two listings on one share its position, and each misses what the other took.
             fd = os.open(".", OPEN_DIRECTORY, dir_fd=self.fd)
             try:
                 with os.scandir(fd) as entries:
-                    return [entry.name for entry in entries if wanted(entry)]
+                    yield entries
             finally:
                 os.close(fd)
 
@@ -149,8 +152,10 @@ class Directory:
 
     def _remove_directory(self, name: str) -> None:
         below = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}", self)
-        for entry in below._list(lambda _: True):
-            below.remove(entry)
+        with below._entries() as entries:
+            names = [entry.name for entry in entries]
+        for each in names:
+            below.remove(each)
         os.rmdir(name, dir_fd=self.fd)
 
 
