@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.benchmarks import ours, raw
+from tests.benchmarks import ours, raw, records
 from tests.benchmarks.interleave import Goal, Row
 from tests.benchmarks.raw import KB
 
@@ -51,6 +51,32 @@ ROWS: Final = [
         Goal(1000, 1000),
         ours.one_seq,
         raw.read_seq(ours.large_log, ours.middle),
+    ),
+    Row("recover 100 of 10,000 runs", "listing them", Goal(0.5, 0.5), records.open_and_recover, records.open_and_list),
+    Row("open with 10,000 runs", "open an empty store", Goal(0.9), records.open_runs, records.open_empty),
+    Row("add run 10,001", "the first ten", Goal(0.9, 0.9), records.add_run(100, among=True), records.add_run(1)),
+    Row("add run, session full", "the first ten", Goal(0.9, 0.9), records.add_run(200, among=True), records.add_run(1)),
+    Row(
+        "add run, session full",
+        "adding, deleting one",
+        Goal(0.8, 0.8),
+        records.add_run(200, among=True),
+        records.add_and_delete_run,
+    ),
+    Row("add job 10,001", "the first ones", Goal(0.9, 0.9), records.add_job(10_000), records.add_job(0)),
+    Row(
+        "progress, history of 64",
+        "short history",
+        Goal(0.9, 0.9),
+        records.report_progress(100),
+        records.report_progress(1),
+    ),
+    Row(
+        "add checkpoint 10,001",
+        "the first ten",
+        Goal(0.9, 0.9),
+        records.save_checkpoint(10_000),
+        records.save_checkpoint(1),
     ),
     Row(
         "import and read",
