@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import click
 
@@ -13,6 +15,9 @@ from fsstate.cli.base import Command, Settings, pass_settings
 from fsstate.errors import NotFoundError, StorageError
 
 __all__ = ["ls"]
+
+# More folders than this in one place are told in one line.
+_CROWD: Final = 20
 
 
 @click.command(
@@ -48,10 +53,31 @@ def _list_categories(settings: Settings) -> None:
 def _show_categories(settings: Settings, found: list[tuple[str, dict[str, int]]]) -> None:
     if not found:
         output.say(f"{output.one_line(settings.store)} is empty")
-    width = max((len(name) for name, _ in found), default=0)
-    for name, numbers in found:
+    lines = list(_folded(found))
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, summed in lines:
         shown = click.style(f"{output.one_line(name)}/", fg="blue", bold=True)
-        output.say(f"{shown}{' ' * (width - len(name))}  {_summed(name, numbers)}")
+        output.say(f"{shown}{' ' * (width - len(name))}  {summed}")
+
+
+def _folded(found: list[tuple[str, dict[str, int]]]) -> Iterator[tuple[str, str]]:
+    """Each category with what is in it; a crowd of neighbours, such as the groups of a record type, as one line."""
+    folders = Counter(_above(name) for name, _ in found if "/" in name)
+    sums: dict[str, Counter[str]] = {}
+    for name, numbers in found:
+        if folders[_above(name)] > _CROWD:
+            sums.setdefault(_above(name), Counter()).update(numbers)
+    for name, numbers in found:
+        above = _above(name)
+        if above not in sums:
+            yield name, _summed(name, numbers)
+        elif sums[above]:
+            yield f"{above}/*", f"{_summed(name, sums[above])} in {folders[above]:,} folders; `ls {above}` names them"
+            sums[above] = Counter()
+
+
+def _above(category: str) -> str:
+    return category.rpartition("/")[0]
 
 
 def _list_records(settings: Settings, category: str) -> None:
@@ -92,7 +118,7 @@ def _counted(backend: Backend, category: str) -> dict[str, int]:
     return {kind: len(backend.names(category, suffix)) for suffix, kind in KINDS.items()}
 
 
-def _summed(category: str, numbers: dict[str, int]) -> str:
+def _summed(category: str, numbers: Mapping[str, int]) -> str:
     nouns = {"document": "session" if category == SESSIONS else "document", "markdown": "note", "log": "log"}
     parts = [output.count(number, nouns[kind]) for kind, number in numbers.items() if number]
     return ", ".join(parts) or "no records of its own"

@@ -95,6 +95,22 @@ def test_ls_lists_categories(cli: Cli, filled: Store) -> None:
     assert as_json(cli, "ls")["categories"][0] == {"category": "agents", "document": 1, "markdown": 0, "log": 0}
 
 
+def test_ls_tells_a_crowd_of_folders_in_one_line(cli: Cli, store: Store) -> None:
+    for number in range(21):
+        store.runs.start("test", session_id=f"s{number}")
+    store.runs.start("test")
+    for number in range(20):
+        store.collection(f"teams/t{number:02}").put("agent", {})
+    lines = cli.out("ls").splitlines()
+    assert [line.split(maxsplit=1) for line in lines[:3]] == [
+        ["runs/", "1 document"],
+        ["runs/*/", "21 documents in 21 folders; `ls runs` names them"],
+        ["teams/", "no records of its own"],
+    ]
+    assert len(lines) == 3 + 20
+    assert len(json.loads(cli.out("ls", "--json"))["categories"]) == 22 + 21
+
+
 def test_ls_lists_a_category(cli: Cli, filled: Store) -> None:
     filled.markdown("agents").put("planner", "x")
     assert cli.out("ls", "agents") == "planner.json\nplanner.md\n"
