@@ -106,6 +106,15 @@ class RecordDocuments(Collection[T], Generic[T]):
             lifecycle.check_step(where, status, plain(fields["status"]))
         return self.kind.view.replaced(value, fields)
 
+    def creation(self, name: str, value: T) -> tuple[Ref, Change]:
+        """The change that adds a record. Unlike `create_change`, it must be made before the value is touched again."""
+        return self._create(name, value)
+
+    def saving(self, name: str, value: T) -> tuple[Ref, Change]:
+        """The change that saves a record, whether it exists or not; as `creation`."""
+        ref = self.ref_of(name)
+        return ref, self._put(ref, value, None)
+
     def save(self, ref: Ref, change: Change) -> T:
         """Make a change that leaves a record, and return it as it was stored."""
         return self._decode(self._write(ref, change), ref)

@@ -78,7 +78,7 @@ class Records(Generic[T]):
     def add(self, value: T) -> T:
         """Create a record from a whole value, which must have its key. As `create`."""
         documents, name = self._home_of(value)
-        return self._save_new(documents, *documents.create_change(name, value))
+        return self._save_new(documents, *documents.creation(name, value))
 
     def put(self, value: T) -> T:
         """Save a record, whether it exists or not, and return it as it was stored.
@@ -87,7 +87,7 @@ class Records(Generic[T]):
         """
         documents, name = self._home_of(value)
         save = documents.save if documents.contains(name) else partial(self._save_new, documents)
-        return save(*documents.put_change(name, value))
+        return save(*documents.saving(name, value))
 
     def get(self, id: str, *, within: str | Missing | None = MISSING) -> T | None:  # noqa: A002
         """Return a record, or None. Raises CorruptRecordError or ValidationError for a file that cannot be read."""
@@ -270,11 +270,15 @@ class Records(Generic[T]):
         newest = self._newest
         if newest is None:
             return documents.save(ref, change)
-        surplus = [] if newest.had_room(documents.category) else self._surplus(documents, newest, coming=ref.name)
+        folder = documents.category
+        looks_first = not newest.had_room(folder)
+        surplus = self._surplus(documents, newest, coming=ref.name) if looks_first else []
         value = self._save_with(documents, ref, change, surplus)
-        # Others may have added some at the same time. Who looks now sees the new ones among all: what one removes
-        # another would have removed as well.
-        documents.change_each(documents.removals(self._surplus(documents, newest)))
+        newest.note(folder, self._age_of(documents, value, ref.name))
+        if not looks_first or newest.has_company(folder):
+            # Others may have added some at the same time. Who looks now sees the new ones among all: what one removes
+            # another would have removed as well.
+            documents.change_each(documents.removals(self._surplus(documents, newest)))
         return value
 
     def _save_with(self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Listing[Age]) -> T:
@@ -301,12 +305,13 @@ class Records(Generic[T]):
     def _age(self, documents: RecordDocuments[T], name: str) -> Age | None:
         try:
             blob = documents.blob_of(name)
-            if blob is None:
-                return None
-            is_busy = documents.is_in_flight(documents.fields_of(blob, name))
-            return Age(is_busy, sort_key(self._time_of(documents, documents.value_of(blob, name))), name)
+            return None if blob is None else self._age_of(documents, documents.value_of(blob, name), name)
         except PROBLEMS:
             return None
+
+    def _age_of(self, documents: RecordDocuments[T], value: T, name: str) -> Age:
+        is_busy = documents.field(value, "status") in self.kind.in_flight
+        return Age(is_busy, sort_key(self._time_of(documents, value)), name)
 
     def _time_of(self, documents: RecordDocuments[T], value: T) -> Any:
         return documents.field(value, self.kind.order_by.removeprefix("-"))

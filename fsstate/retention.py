@@ -152,13 +152,24 @@ class Newest:
         self._keep = keep
         self._lock = threading.Lock()
         self._known: OrderedDict[str, dict[str, Age]] = OrderedDict()
-        # The folders that had room for one more at the last look.
+        # The folders that had room for one more at the last look, and those where others add as well.
         self._roomy: set[str] = set()
+        self._shared: set[str] = set()
         renew_in_children(self)
 
     def had_room(self, folder: str) -> bool:
         """Whether there was room for one more at the last look: whoever adds may look when it is done."""
         return folder in self._roomy
+
+    def has_company(self, folder: str) -> bool:
+        """Whether the last look found records that somebody else had added."""
+        return folder in self._shared
+
+    def note(self, folder: str, age: Age) -> None:
+        """Remember a record that was added."""
+        with self._lock:
+            if folder in self._known:
+                self._known[folder][age.name] = age
 
     def surplus(
         self, folder: str, names: Sequence[str], look: Callable[[str], Age | None], *, coming: int
@@ -169,7 +180,7 @@ class Newest:
         """
         excess = len(names) + coming - self._keep
         with self._lock:
-            self._note_room(folder, excess < 0)
+            _note(self._roomy, folder, excess < 0)
             if excess <= 0:
                 return []
             return _oldest(excess, self._ages(folder, names, look), look)
@@ -178,15 +189,9 @@ class Newest:
         """In a forked child: the lock may have been copied while another thread held it."""
         self._lock = threading.Lock()
 
-    def _note_room(self, folder: str, is_roomy: bool) -> None:
-        self._roomy.discard(folder)
-        if len(self._roomy) >= _MOST_FOLDERS:
-            self._roomy.clear()
-        if is_roomy:
-            self._roomy.add(folder)
-
     def _ages(self, folder: str, names: Sequence[str], look: Callable[[str], Age | None]) -> dict[str, Age]:
         known = self._known.pop(folder, {})
+        _note(self._shared, folder, any(name not in known for name in names))
         found: dict[str, Age] = {}
         for name in names:
             age = known.get(name)
@@ -198,6 +203,15 @@ class Newest:
         if len(self._known) > _MOST_FOLDERS:
             self._known.popitem(last=False)
         return found
+
+
+def _note(folders: set[str], folder: str, is_so: bool) -> None:
+    """Remember of a folder whether something is so, of a bounded number of them."""
+    folders.discard(folder)
+    if len(folders) >= _MOST_FOLDERS:
+        folders.clear()
+    if is_so:
+        folders.add(folder)
 
 
 def _oldest(count: int, ages: dict[str, Age], look: Callable[[str], Age | None]) -> list[Age]:
