@@ -149,7 +149,9 @@ class Records(Generic[T]):
     def delete(self, id: str, *, within: str | Missing | None = MISSING) -> bool:  # noqa: A002
         """Delete a record; return whether there was one."""
         documents = self._places.holding(id, within)
-        return documents is not None and documents.delete(documents.name_of(id))
+        # Where there is none in any group, who deleted it may have been killed before that would last.
+        folders = self._places.all() if documents is None else [documents]
+        return sum(folder.delete(folder.name_of(id)) for folder in folders) > 0
 
     def path_of(self, id: str, *, within: str | Missing | None = MISSING) -> str:  # noqa: A002
         """Return where a person finds a record, or where it would be."""

@@ -136,8 +136,7 @@ class Sources:
         root = SourceRoot(path=os.fspath(path), id=ids.new_id() if id is None else id, read_only=read_only)
         if not root.path:
             raise InvalidValueError("the path of a source must not be empty", at="$.path")
-        found = self._roots.get(root.path)
-        return found or (self._added(root) if id is None else self._added_with_id(root))
+        return self._present(root) or (self._added(root) if id is None else self._added_with_id(root))
 
     def list(self) -> Roots:
         """Return all roots, by path. What cannot be read is logged as a warning and skipped."""
@@ -231,12 +230,19 @@ class Sources:
 
     # Inside
 
+    def _present(self, root: SourceRoot) -> SourceRoot | None:
+        """The root that is there, made to last: who added it may have been killed before it would."""
+        try:
+            return self._roots.update(root.path, lambda found: found)
+        except NotFoundError:
+            return None
+
     def _added(self, root: SourceRoot) -> SourceRoot:
         try:
             return self._roots.add(root)
         except AlreadyExistsError:
             # Somebody was first, and may have removed it again.
-            return self._roots.get(root.path) or self._added(root)
+            return self._present(root) or self._added(root)
 
     def _added_with_id(self, root: SourceRoot) -> SourceRoot:
         # No record: the lock that keeps two apart who add different paths with one id.

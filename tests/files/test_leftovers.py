@@ -1,4 +1,4 @@
-"""What a crash left of a deletion, a folder without its document, belongs to nobody and goes with the next try."""
+"""What programs left that were killed: belongings of nobody, and what was done but would not last yet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from fsstate import Migration, RecordType, Store
 from tests.contract.plans import Plan, renamed
+from tests.files.processes import needs_strace, trace
 
 CARDS = RecordType("cards", Plan, parent="sessions", migrations=(Migration(2, "rename", renamed("name", "title")),))
 
@@ -54,3 +55,36 @@ def test_deleting_once_more_removes_what_was_left(left: Path) -> None:
         assert not store.workflows.delete("one")
         assert not store.sources.remove("one")
     assert [path.name for path in left.rglob("one")] == []
+
+
+AGAIN = """
+from fsstate import Store
+store = Store(root)
+store.collection("warm").put("up", 1)
+os.write(2, b"MARK")
+{}
+os.write(2, b"MARK")
+"""
+
+
+@needs_strace
+def test_a_deletion_that_finds_nothing_lasts_in_every_group(root: Path, tmp_path: Path) -> None:
+    # Who deleted it may have been killed before that would last.
+    with Store(root) as store:
+        for group in ("one", "two"):
+            store.runs.start("check", session_id=group, id=group)
+    code = AGAIN.format('assert not store.runs.delete("gone")')
+    lines = trace(code, root, tmp_path, "fsync,fdatasync")
+    for folder in ("runs", "runs/one", "runs/two"):
+        assert any(f"<{root / folder}>" in line for line in lines), folder
+
+
+@needs_strace
+def test_a_source_that_is_there_already_is_made_to_last(root: Path, tmp_path: Path) -> None:
+    # Who added it may have been killed before that would last.
+    with Store(root) as store:
+        store.sources.add("docs", id="one")
+    lines = trace(AGAIN.format('assert store.sources.add("docs").id == "one"'), root, tmp_path, "fsync,fdatasync")
+    folder = root / "sources/roots"
+    assert any(f"<{folder / 'docs.json'}>" in line for line in lines)
+    assert any(f"<{folder}>" in line for line in lines)
