@@ -1,4 +1,4 @@
-"""Counts the states that were tried, and says so at the end of the run."""
+"""Counts the kills and states that were tried, and says so at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Tally:
     tried: int = 0
     distinct: int = 0
     planted: int = 0
+    kills: int = 0
 
 
 TALLY: Final = pytest.StashKey[Tally]()
@@ -31,4 +32,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     tally = config.stash.get(TALLY, None)
     if tally is not None:
         states = f"{tally.tried:,} crash states tried ({tally.distinct:,} different ones opened)"
-        terminalreporter.write_line(f"{states}, {tally.planted} planted mistakes")
+        terminalreporter.write_line(f"{states}, {tally.kills:,} programs killed, {tally.planted} planted mistakes")
