@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 import click
@@ -13,7 +14,7 @@ from fsstate.cli.addresses import KINDS, Record, find, is_session
 from fsstate.cli.base import Command, Settings, pass_settings
 from fsstate.cli.drafts import check
 from fsstate.cli.logs import entry_line
-from fsstate.errors import NotFoundError
+from fsstate.errors import FsStateError, NotFoundError
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from fsstate.messages import Message
+    from fsstate.session import SessionHandle
     from fsstate.sessions import SessionSummary
 
 __all__ = ["draw_conversation", "show"]
 
 _DEFAULT: Final = 20
 _WIDTH: Final = 72
+_MOST_NAMES: Final = 8
 
 
 @click.command(
@@ -130,7 +133,7 @@ def _show_session(settings: Settings, ref: Ref, number: int | None, tree: bool) 
         about |= {"summary": plain(summary), "head": head and head.id, "leaves": [leaf.id for leaf in leaves]}
         output.json_document({**about, "messages": [plain(message) for message in shown]})
         return
-    _say_summary(summary, len(messages.leaves()), settings.backend.location(ref))
+    _say_summary(summary, _belongings(settings.opened.session(ref.name)), settings.backend.location(ref))
     if tree:
         head = messages.head()
         draw_conversation(messages.all(), None if head is None else head.id)
@@ -150,9 +153,40 @@ def plain(value: Struct) -> dict[str, Any]:
     return {shown: getattr(value, name) for shown, name in names}
 
 
-def _say_summary(summary: SessionSummary, branches: int, path: str) -> None:
+def _belongings(session: SessionHandle) -> dict[str, str]:
+    """What there is besides the session's document, in a few words each. What cannot be read is said so."""
+    branches = len(session.messages.leaves())
+    messages = output.count(session.messages.count(), "message")
+    return {
+        "goal": _in_words(lambda: _goal(session)),
+        "tools": _in_words(lambda: _listed(tool.name for tool in session.tools.list())),
+        "checkpoints": _listed(session.checkpoints.names()),
+        "messages": messages if branches < 2 else f"{messages} in {branches} branches; --tree shows them",
+    }
+
+
+def _in_words(words: Callable[[], str]) -> str:
+    try:
+        return words()
+    except FsStateError as error:
+        return f"not readable: {error}"
+
+
+def _goal(session: SessionHandle) -> str:
+    goal = session.goal.get()
+    if goal is None:
+        return ""
+    budget = "" if goal.token_budget is None else f", {goal.tokens_used:,} of {goal.token_budget:,} tokens"
+    return f"{goal.objective} ({goal.status}{budget})"
+
+
+def _listed(names: Iterable[str]) -> str:
+    first = [*islice(names, _MOST_NAMES + 1)]
+    return ", ".join(first[:_MOST_NAMES]) + (", …" if len(first) > _MOST_NAMES else "")
+
+
+def _say_summary(summary: SessionSummary, belongings: Mapping[str, str], path: str) -> None:
     output.say(click.style(f"session {output.one_line(summary.id)}", bold=True))
-    number = output.count(summary.message_count, "message")
     facts = {
         "title": summary.title,
         "label": summary.label,
@@ -163,12 +197,12 @@ def _say_summary(summary: SessionSummary, branches: int, path: str) -> None:
         "model": summary.last_model,
         "created": output.shown_time(summary.created_at),
         "updated": output.shown_time(summary.updated_at),
-        "messages": number if branches < 2 else f"{number} in {branches} branches; --tree shows them",
+        **belongings,
         "file": path,
     }
     for name, fact in facts.items():
         if fact:
-            output.say(f"  {click.style(f'{name:<9}', dim=True)} {output.one_line(fact)}")
+            output.say(f"  {click.style(f'{name:<11}', dim=True)} {output.one_line(fact)}")
     output.say()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fsstate import Message, Store, StoreOptions
+from fsstate import Message, Store, StoreOptions, Tool
 from tests.cli.conftest import Cli
 
 NOW = datetime.now(UTC)
@@ -120,6 +120,22 @@ def test_show_a_session(cli: Cli, talk: str) -> None:
     assert "interrupted" in shown
     assert "grep" not in shown  # in the other branch
     assert cli.out("sessions", "show", "talk") == shown
+
+
+def test_show_what_a_session_has_besides_messages(cli: Cli, store: Store) -> None:
+    one = store.session(store.sessions.create(id="rich").id)
+    assert "goal" not in cli.out("show", "rich")
+    one.goal.set("Ship it", token_budget=2000)
+    one.goal.spend(tokens=1500)
+    one.tools.replace([Tool(name="grep"), Tool(name="ls")])
+    for name in range(10):
+        one.checkpoints.save(f"c{name}", {})
+    shown = cli.out("show", "rich")
+    assert "goal        Ship it (active, 1,500 of 2,000 tokens)\n" in shown
+    assert "tools       grep, ls\n" in shown
+    assert "checkpoints c0, c1, c2, c3, c4, c5, c6, c7, …\n" in shown
+    Path(one.goal.path).write_text("{")
+    assert "goal        not readable: " in cli.out("show", "rich")
 
 
 def test_show_a_session_as_a_tree(cli: Cli, talk: str) -> None:
