@@ -158,6 +158,26 @@ _RECORDS: Final = Scene(
     ),
     after=(_recover, *(_more_plans(group, number) for group in ("s1", "s2", "s3", None) for number in range(2))),
     again=(_recover, _migrate),
+    # A group has one too many until one more is added.
+    is_mended=True,
+)
+
+
+def _notes(do: Hand) -> fsstate.Records[Note]:
+    return do.store.records(NOTES)
+
+
+# Without a limit: what is repeated lasts.
+_GROUPS: Final = Scene(
+    before=lambda do: [_notes(do).create(name, shelf=shelf) for name, shelf in (("n1", "a"), ("n2", None))],
+    steps=(
+        lambda do: _notes(do).create("n3", shelf="b"),
+        lambda do: _notes(do).change("n1", text="changed"),
+        lambda do: _notes(do).put(Note(id="n4", shelf="a", text="put")),
+        lambda do: _notes(do).delete("n1"),
+        lambda do: _notes(do).delete("n2"),
+    ),
+    again=(_recover, _migrate),
 )
 
 
@@ -431,6 +451,7 @@ def _importing(before: Step, run: Callable[[Hand], ImportReport]) -> Scene:
 
 SCENES: Final[dict[str, Scene]] = {
     "records": _RECORDS,
+    "groups": _GROUPS,
     "recovery": _RECOVERY,
     "recovery beside the living": _RECOVERY._replace(living=_living),
     "migration": _MIGRATION,

@@ -326,7 +326,7 @@ class Judge:
         left = files_of(tree_of(base))
         key = frozenset(tree_of(base).items()), reached
         if self.runs.scene.living is not None or key not in self.seen:
-            self.seen[key] = [*as_promised(left, self.course, reached), *self._use(base, reached.steps, ends=ends)]
+            self.seen[key] = [*as_promised(left, self.course, reached), *self._use(base, reached, ends=ends)]
         return [*self.seen[key]]
 
     def judge_tree(self, tree: Tree, reached: Reached, *, ends: bool = True) -> list[str]:
@@ -341,12 +341,12 @@ class Judge:
         finally:
             shutil.rmtree(base)
 
-    def _use(self, base: Path, steps: int, *, ends: bool) -> list[str]:
+    def _use(self, base: Path, reached: Reached, *, ends: bool) -> list[str]:
         do = self.runs.hand(base)
         problems: list[str] = []
         for name, part in (
             ("read", lambda: problems_in(do.open())),
-            ("go on", lambda: self._go_on(do, base, steps, ends=ends)),
+            ("go on", lambda: self._go_on(do, base, reached, ends=ends)),
             ("read in the end", lambda: problems_in(do.open())),
             ("do it again", lambda: self._again(do, base)),
             ("sweep", lambda: _leftovers(do, base)),
@@ -359,9 +359,11 @@ class Judge:
         do.close()
         return problems
 
-    def _go_on(self, do: Hand, base: Path, steps: int, *, ends: bool) -> Iterator[str]:
-        for number, step in [*enumerate([*self.runs.scene.steps, Hand.close])][steps:]:
-            repeated(step, do, once=number != steps)
+    def _go_on(self, do: Hand, base: Path, reached: Reached, *, ends: bool) -> Iterator[str]:
+        # A step that was found done is the work of one who was killed, and may be undone now.
+        first = min((reached.steps, *reached.repeated))
+        for number, step in [*enumerate([*self.runs.scene.steps, Hand.close])][first:]:
+            repeated(step, do, once=number > reached.steps)
         for step in (*self.runs.scene.after, Hand.close):
             step(do)
         end, wanted = files_of(tree_of(base)), self.course.end
