@@ -62,8 +62,9 @@ class Places(Generic[T]):
             return self.of(None)
         if not isinstance(within, Missing):
             return self.of(within)
-        hinted = self._in_folder(self._hints[key]) if key in self._hints else None
-        if hinted is not None and hinted.has(key):
+        # Looked up once: another thread may forget it at any moment.
+        hint = self._hints.get(key, MISSING)
+        if not isinstance(hint, Missing) and (hinted := self._in_folder(hint)).has(key):
             return hinted
         found = [folder for folder in self._folders() if self._in_folder(folder).has(key)]
         if len(found) > 1:
@@ -78,8 +79,9 @@ class Places(Generic[T]):
 
     def forget(self, key: str, *, unless: RecordDocuments[T]) -> None:
         """Look for a record anew the next time, unless it is here: two groups may have one from now on."""
-        if key in self._hints and self._in_folder(self._hints[key]).category != unless.category:
-            del self._hints[key]
+        hint = self._hints.get(key, MISSING)
+        if not isinstance(hint, Missing) and self._in_folder(hint).category != unless.category:
+            self._hints.pop(key, None)
 
     def _in_folder(self, folder: str | None, group: str | None = None) -> RecordDocuments[T]:
         category = self._category if folder is None else f"{self._category}/{folder}"
