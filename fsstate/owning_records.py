@@ -17,6 +17,8 @@ T = TypeVar("T")
 class OwningRecords(Records[T], Generic[T]):
     """Records that others belong to. Not for types with `group_by` or `keep`: those would leave belongings behind."""
 
+    _has_belongings = True
+
     def delete(self, id: str, *, within: str | Missing | None = MISSING) -> bool:  # noqa: A002
         """Delete a record with everything that belongs to it; return whether there was one.
 

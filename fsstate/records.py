@@ -50,6 +50,9 @@ _log = logging.getLogger("fsstate")
 class Records(Generic[T]):
     """The records of one type: all, or those that belong to `owner`."""
 
+    # Whether the folder named after a record goes with it. Else it is a group's, or a category of somebody's own.
+    _has_belongings = False
+
     def __init__(self, shared: Shared, kind: RecordType[T], owner: Ref | None = None) -> None:
         self.kind = kind
         self._shared = shared
@@ -213,8 +216,7 @@ class Records(Generic[T]):
             self._shared.clock,
             lambda: [*found],
             lambda place: self._look(*found[place]),
-            # A group's folder belongs to no record, whatever that is called.
-            alone=self.kind.group_by is not None,
+            alone=not self._has_belongings,
         )
         return sweeper.prune(policy, dry_run=dry_run)
 

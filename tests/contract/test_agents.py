@@ -96,3 +96,15 @@ def test_one_whose_age_nobody_knows_stays(store: Store, elsewhere_in: Elsewhere)
     assert [gone.id for gone in report.pruned] == ["agents/old.json"]
     assert store.agents.ids() == ["bad", "planner"]
     assert len(store.agents.problems()) == 1
+
+
+@pytest.mark.parametrize("act", ["delete", "prune"])
+def test_categories_below_are_not_an_agents_own(store: Store, act: str) -> None:
+    store.agents.create("planner", created_at=datetime(2020, 1, 1, tzinfo=UTC))
+    store.collection("agents/planner/notes").put("a", {})
+    if act == "delete":
+        store.agents.delete("planner")
+    else:
+        store.agents.prune(fsstate.PrunePolicy(ttl=timedelta(days=1)))
+    assert store.agents.ids() == []
+    assert store.collection("agents/planner/notes").names() == ["a"]
