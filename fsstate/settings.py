@@ -135,7 +135,7 @@ class _Folder(RecordDocuments[Setting]):
     def all(self) -> Iterator[_Folder]:
         """It and those below it."""
         yield self
-        for name in self._backend.categories(self.category):
+        for name in filter(names.is_segment, self._backend.categories(self.category)):
             below = _Folder(self._shared, [*self._parts, names.key_of(name)], f"{self.category}/{name}")
             yield from below.all()
 

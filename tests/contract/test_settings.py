@@ -173,3 +173,11 @@ def test_what_was_got_may_be_changed(settings: Settings) -> None:
     got["deep"].append(3)
     settings.get("k")["deep"].append(4)
     assert settings.get("k") == {"deep": [1]}
+
+
+def test_a_folder_that_is_no_key_hides_no_other(settings: Settings, elsewhere_in: Elsewhere) -> None:
+    settings.set("a/b", 1)
+    elsewhere_in(Ref("settings/x.json", "y", JSON), b'{"value": 2}')
+    assert settings.items() == {"a/b": 1}
+    assert settings.keys() == ["a/b"]
+    assert settings.problems() == []
