@@ -21,15 +21,12 @@ from typing import Any, Final, TypeAlias, Unpack
 from fsstate import ids, names
 from fsstate.backends.base import JSON, MARKDOWN, Change, Ref
 from fsstate.conversation import copied
-from fsstate.documents import Editing
+from fsstate.documents import PROBLEMS, Editing
 from fsstate.errors import (
     AlreadyExistsError,
     AmbiguousIdError,
-    CorruptRecordError,
     InvalidValueError,
     NotFoundError,
-    UnsafePathError,
-    ValidationError,
 )
 from fsstate.messages import Messages
 from fsstate.retention import PrunePolicy, PruneReport
@@ -206,9 +203,7 @@ class SessionScope(ABC):
         """
         if label is None:
             return self.update(id, setting("label", None))
-        label = label.strip()
-        if not label:
-            raise InvalidValueError("a label must not be empty", at="$.label")
+        label = _label(label)
         # No record: the lock that keeps two labellers apart. A session's own lock is that of a JSON document.
         held = self._backend.lock(Ref(CATEGORY, "labels", MARKDOWN))
         try:
@@ -380,6 +375,8 @@ class SessionScope(ABC):
 
     def _create(self, session: Session, label: str | None, *, sweep: bool) -> Session:
         names.check_segment(session.id)
+        # Refused before anything is written.
+        label = None if label is None else _label(label)
         if sweep:
             self._sweep(session.id)
         self._documents.create(session.id, session)
@@ -405,7 +402,7 @@ class SessionScope(ABC):
     def _title(self, name: str) -> str | None:
         try:
             session = self._documents.get(name)
-        except (CorruptRecordError, ValidationError, UnsafePathError) as error:
+        except PROBLEMS as error:
             _log.warning("skipped: %s", str(error))
             return None
         return None if session is None else session.title
@@ -436,6 +433,13 @@ def _ref(name: str) -> Ref:
 
 def _belongings(ref: Ref) -> str:
     return f"{ref.category}/{ref.name}"
+
+
+def _label(label: str) -> str:
+    label = label.strip()
+    if not label:
+        raise InvalidValueError("a label must not be empty", at="$.label")
+    return label
 
 
 def _folded(title: str | None) -> str | None:

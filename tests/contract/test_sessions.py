@@ -230,6 +230,9 @@ def test_labels_name_one_session(sessions: Sessions, caplog: pytest.LogCaptureFi
     assert sessions.set_label(second.id, None).label is None
     with pytest.raises(InvalidValueError, match="empty"):
         sessions.set_label(second.id, "  ")
+    with pytest.raises(InvalidValueError, match="empty"):
+        sessions.create(id="third", label="  ")
+    assert "third" not in sessions
 
 
 def test_find(sessions: Sessions) -> None:
@@ -271,11 +274,12 @@ def test_find_title(sessions: Sessions, elsewhere_in: Elsewhere) -> None:
     assert sessions.find_title("Reis") is sessions.find_title("") is None
 
 
+@pytest.mark.parametrize("data", [b'{"title": "T", ', b'{"title": "T", "schema_version": 2}'])
 def test_a_bad_file_has_no_title_and_takes_none_from_others(
-    sessions: Sessions, elsewhere_in: Elsewhere, caplog: pytest.LogCaptureFixture
+    sessions: Sessions, elsewhere_in: Elsewhere, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:
     good = sessions.create(id="good", title="T")
-    elsewhere_in(Ref("sessions", "broken", JSON), b'{"title": "T", ')
+    elsewhere_in(Ref("sessions", "broken", JSON), data)
     for ask in (lambda: sessions.titles(["broken", "good"]), sessions.titles, lambda: sessions.find_title("t")):
         caplog.clear()
         found = ask()
