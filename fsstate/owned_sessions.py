@@ -33,6 +33,11 @@ class _OwnedDocuments(SessionDocuments):
         if not self._has(self._everyones.require(name)):
             raise WrongOwnerError(self.path_of(name))
 
+    def is_within_reach(self, name: str) -> bool:
+        """Whether the session is the owner's, if there is one. Raises for a file that cannot be read."""
+        session = self._everyones.get(name)
+        return session is None or self._has(session)
+
     def record(self, name: str) -> Record[Session] | None:
         """Return the owner's document with its revision, or None."""
         record = self._everyones.record(name)
@@ -110,7 +115,7 @@ class OwnedSessions(SessionScope):
         self._everyones.saved()
 
     def _may_delete(self, name: str) -> bool:
-        return name in self
+        return self._owned.is_within_reach(name)
 
     def _create(self, session: Session, label: str | None, *, sweep: bool) -> Session:
         session.user_id = self.user_id if session.user_id is None else session.user_id

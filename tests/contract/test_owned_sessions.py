@@ -152,6 +152,15 @@ def test_labels_are_taken_from_nobody_else(ada: OwnedSessions, unchanged: Callab
     assert unchanged()
 
 
+def test_a_deletion_that_was_cut_off_is_finished(store: Store, ada: OwnedSessions, elsewhere_in: Elsewhere) -> None:
+    store.session("adas").events.append("k")
+    elsewhere_in(Ref("sessions", "adas", JSON), None)
+    assert not ada.delete("adas")
+    assert "adas" not in store.backend.categories("sessions")
+    assert not ada.delete("bobs")
+    assert "bobs" in store.backend.categories("sessions")
+
+
 def test_prune_removes_mine_only(store: Store, ada: OwnedSessions, unchanged: Callable[[], bool]) -> None:
     ada.create(id="second")
     assert [each.id for each in ada.prune(PrunePolicy(keep=1)).pruned] == ["adas"]
