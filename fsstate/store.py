@@ -267,9 +267,12 @@ class Store:
         """
         if "sessions" in self._made:
             self.sessions.close()
-        if "shared" in self._made:
-            self._shared.ownership.close()
-        self.backend.close()
+        try:
+            self.backend.close()
+        finally:
+            # Behind it: a write of another thread's must find no way to become a holder again.
+            if "shared" in self._made:
+                self._shared.ownership.close()
 
     def __enter__(self) -> Self:
         return self

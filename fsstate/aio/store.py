@@ -182,10 +182,18 @@ class AsyncStore:
 
     async def __aenter__(self) -> Self:
         if self._recovers:
-            (await self.recover()).log_problems()
+            await self._recover_first()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _recover_first(self) -> None:
+        try:
+            (await self.recover()).log_problems()
+        except BaseException:
+            # Nobody leaves a block that was not entered.
+            await self.close()
+            raise

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from fsstate.aio import AsyncStore
-from fsstate.errors import ConflictError, LockTimeoutError, StoreClosedError
+from fsstate.errors import ConflictError, LockTimeoutError, StoreClosedError, UnsafePathError
 from fsstate.options import StoreOptions
 from fsstate.store import Store
 
@@ -274,3 +274,13 @@ async def test_a_conflict_that_an_update_raises_itself_goes_on(store: AsyncStore
         await agents.update("one", change)
     assert calls == 1
     await agents.put("one", {"free": True})
+
+
+async def test_a_store_whose_recovery_fails_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "runs").symlink_to(tmp_path)
+    store = AsyncStore(tmp_path, recover=True)
+    with pytest.raises(UnsafePathError):
+        async with store:
+            pass
+    with pytest.raises(StoreClosedError):
+        await store.categories()
