@@ -250,3 +250,9 @@ def test_progress_goes_to_the_end(store: Store, both: Path) -> None:
     told: list[tuple[int, int]] = []
     import_codewhale(store, both, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (13, 13)
+
+
+@pytest.mark.parametrize("place", ["events/thr-1.jsonl", "items/i1.json", "threads/thr-1.json", "state.json"])
+def test_what_goes_while_it_is_imported_is_told(store: Store, both: Path, place: str) -> None:
+    report = import_codewhale(store, both, progress=lambda *_: (both / place).unlink(missing_ok=True))
+    assert place in {problem.place for problem in report.problems}

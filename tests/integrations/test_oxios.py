@@ -1,5 +1,6 @@
 """State directories of oxios: every file accounted for, nothing written twice, the directory left as it is."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from fsstate import InvalidValueError, NotFoundError, Store, StoreOptions
+from fsstate import InvalidValueError, NotFoundError, StorageError, Store, StoreOptions
+from fsstate.backends.base import Blob, Change, Held, Ref
+from fsstate.backends.memory import MemoryBackend
 from fsstate.integrations.oxios import import_oxios
 from tests.integrations.test_sqlite import files_of, numbers
 
@@ -220,3 +223,23 @@ def test_a_file_that_may_not_be_read(store: Store, whole: Path) -> None:
     (whole / "agents/a1.json").chmod(0)
     (problem,) = import_oxios(store, whole).problems
     assert "Permission denied" in problem.reason
+
+
+class FullDisk(MemoryBackend):
+    """One that has no room."""
+
+    def change(
+        self,
+        ref: Ref,
+        change: Change,
+        *,
+        held: Held | None = None,
+        owner: Ref | None = None,
+        timeout: float | None = None,
+    ) -> Blob | None:
+        raise StorageError("write", self.location(ref), errno.ENOSPC)
+
+
+def test_a_store_that_cannot_be_written_to_ends_the_import(whole: Path) -> None:
+    with Store.over(FullDisk(), path=":memory:") as store, pytest.raises(StorageError, match="write"):
+        import_oxios(store, whole)

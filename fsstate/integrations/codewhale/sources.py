@@ -25,6 +25,7 @@ __all__ = [
     "Line",
     "Sources",
     "lines",
+    "read",
 ]
 
 SESSION: Final = "session"
@@ -92,14 +93,9 @@ class Sources:
             for line in lines(found):
                 _check_version(kind, found, line.value or {})
             return None
-        try:
-            value = read_json(found.path)
-        except CorruptRecordError as error:
-            return str(error).removeprefix(f"{error.path}, ").removeprefix(f"{error.path}: ")
-        except OSError as error:
-            return error.strerror or str(error)
-        if not is_object(value):
-            return "expected a JSON object"
+        value = read(found)
+        if isinstance(value, str):
+            return value
         _check_version(kind, found, value)
         return self._note(kind, found, value)
 
@@ -115,16 +111,33 @@ class Sources:
         return None
 
 
+def read(found: Found) -> Object | str:
+    """The object in a file, or what is wrong with the file."""
+    try:
+        value = read_json(found.path)
+    except CorruptRecordError as error:
+        return str(error).removeprefix(f"{error.path}, ").removeprefix(f"{error.path}: ")
+    except OSError as error:
+        return error.strerror or str(error)
+    return value if is_object(value) else "expected a JSON object"
+
+
 def lines(found: Found) -> Iterator[Line]:
-    """The lines of a log that are not blank."""
-    with found.path.open("rb") as file:
-        for number, data in enumerate(file, 1):
-            place = f"{found.place}, line {number}"
-            try:
+    """The lines of a log that are not blank. Where it cannot be read any further, that is the last one's flaw."""
+    try:
+        with found.path.open("rb") as file:
+            for number, data in enumerate(file, 1):
                 if data.strip():
-                    yield Line(place, codec.decode_line(data, place), None)
-            except CorruptRecordError as error:
-                yield Line(place, None, error.reason)
+                    yield _line(f"{found.place}, line {number}", data)
+    except OSError as error:
+        yield Line(found.place, None, error.strerror or str(error))
+
+
+def _line(place: str, data: bytes) -> Line:
+    try:
+        return Line(place, codec.decode_line(data, place), None)
+    except CorruptRecordError as error:
+        return Line(place, None, error.reason)
 
 
 def _kind_of(found: Found) -> str | None:

@@ -11,8 +11,8 @@ from fsstate import Store
 from fsstate.integrations.codewhale import sources as kinds
 from fsstate.integrations.codewhale.runtime import Part, Thread, event, in_order, thread_session
 from fsstate.integrations.codewhale.saved import checkpoint, saved_session
-from fsstate.integrations.codewhale.sources import Line, Sources, lines
-from fsstate.integrations.files import Found, read_json
+from fsstate.integrations.codewhale.sources import Line, Sources, lines, read
+from fsstate.integrations.files import Found
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_list, is_object, setting
 from fsstate.integrations.landing import ImportReport, Landing, Progress, check_apart
 from fsstate.names import name_for
@@ -98,7 +98,7 @@ class _Run:
         logs = {found.path.stem: found for found in self._sources.found[kinds.EVENTS]}
         for found, value in self._read(kinds.THREAD):
             name = found.path.stem
-            turns = list(self._parts(self._sources.turns.pop(name, [])))
+            turns = list(self._parts(kinds.TURN, self._sources.turns.pop(name, [])))
             items = [item for turn in turns for item in self._items(turn)]
             events = list(self._events(logs.pop(name, None)))
             thread = Thread(name, value, found.place, turns, items, events, self._titles.get(name))
@@ -121,19 +121,31 @@ class _Run:
 
     def _read(self, kind: str) -> Iterator[tuple[Found, Object]]:
         for found in self._sources.found[kind]:
-            yield found, read_json(found.path)
+            value = self._value(kind, found)
+            if value is not None:
+                yield found, value
             self._advance()
 
-    def _parts(self, found: list[tuple[object, ...]]) -> Iterator[Part]:
+    def _value(self, kind: str, found: Found) -> Object | None:
+        """What is in a file. One that could be read before may have gone since: its program may be running."""
+        value = read(found)
+        if isinstance(value, str):
+            self.landing.lose(_KIND_OF[kind], found.place, value)
+            return None
+        return value
+
+    def _parts(self, kind: str, found: list[tuple[object, ...]]) -> Iterator[Part]:
         """Turns or items by their time, and by name where that does not tell."""
         for _, name, each in sorted(found, key=lambda part: part[:2]):
             assert isinstance(each, Found)
-            yield Part(str(name), read_json(each.path), each.place)
+            value = self._value(kind, each)
+            if value is not None:
+                yield Part(str(name), value, each.place)
             self._advance()
 
     def _items(self, turn: Part) -> Iterator[Part]:
         names = turn.value.get("item_ids")
-        parts = list(self._parts(self._sources.items.pop(turn.name, [])))
+        parts = list(self._parts(kinds.ITEM, self._sources.items.pop(turn.name, [])))
         yield from in_order(names if is_list(names) else [], parts)
 
     def _events(self, found: Found | None) -> Iterator[Entry]:

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Final
 
-from fsstate import CorruptRecordError, Store
+from fsstate import CorruptRecordError, StorageError, Store
 from fsstate.embedded import Embedded, embedded_messages, embedded_steps
 from fsstate.integrations.files import Found, category_of, find, name_of, read_json, read_text
 from fsstate.integrations.items import (
@@ -68,6 +68,8 @@ def _take(landing: Landing, found: Found) -> None:
         _take_file(landing, found)
     except CorruptRecordError as error:
         landing.fail(kind, found.place, f"not imported: {_told(error)}")
+    except StorageError:
+        raise  # of the store, not of the file
     except OSError as error:
         landing.fail(kind, found.place, f"not imported: {error.strerror or error}")
 
