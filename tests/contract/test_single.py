@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -210,6 +211,10 @@ def test_edits_are_merged(goal: Single[Goal], elsewhere: Elsewhere) -> None:
 # -- a set
 
 
+class Letter(enum.Enum):
+    C = "c"
+
+
 def test_a_set_is_replaced_as_one(backend: Backend, tools: ItemSet[Tool]) -> None:
     assert (tools.list(), tools.get("a"), tools.count(), tools.clear()) == ([], None, 0, 0)
     first = [Tool(name="b", description="x"), Tool(name="a", schema={"deep": [1]}), Tool(name="c", description="x")]
@@ -218,6 +223,7 @@ def test_a_set_is_replaced_as_one(backend: Backend, tools: ItemSet[Tool]) -> Non
     assert tools.get("a") == first[1]
     assert tools.get("z") is None
     assert (tools.count(description="x"), tools.list(name="c")) == (2, first[2:])
+    assert tools.list(name=Letter.C) == first[2:]
     assert tools.path == backend.location(SET)
     assert [item["name"] for item in document(backend, SET)["items"]] == ["b", "a", "c"]
     assert tools.replace(iter(first[:1])) == 1

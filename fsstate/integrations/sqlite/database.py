@@ -92,7 +92,8 @@ class Database:
         there = self.names
         for name, table in self.tables.items():
             if name in there:
-                missing = [column for column in table.columns if column not in self.columns(name)]
+                columns = self.columns(name)
+                missing = [column for column in table.columns if column not in columns]
                 if missing:
                     raise self._foreign(what, f"its table {name} has no column {missing[0]}")
             elif table.since is not None and version >= table.since:
