@@ -105,5 +105,5 @@ class Ledger:
         if record is not row:
             record["updated_at"] = at
         # A line written by hand may lack it, and everything here asks for it.
-        record.setdefault("status", next(iter(self.lifecycle.steps)))
+        record.setdefault("status", self.lifecycle.initial)
         self.lifecycle.stamp(record, row.get("status"), at)

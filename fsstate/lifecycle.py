@@ -47,9 +47,12 @@ class Lifecycle(NamedTuple):
 
     def check_step(self, where: str, status: str, wanted: str) -> None:
         """Raise InvalidTransitionError unless a record at `status` may become `wanted`."""
-        allowed = self._following(status)
-        if self._named(self.check_status(wanted)) not in allowed:
-            raise InvalidTransitionError(where, status, wanted, list(allowed))
+        if not self.allows(status, self.check_status(wanted)):
+            raise InvalidTransitionError(where, status, wanted, list(self._following(status)))
+
+    def allows(self, status: str, wanted: str) -> bool:
+        """Whether a record at `status` may become `wanted`, if there is such a status."""
+        return self._named(wanted) in self._following(status)
 
     def is_final(self, status: str) -> bool:
         """Whether no step leads on."""

@@ -145,7 +145,7 @@ class RecordType(Generic[T]):
             raise ValueError(f"{self.category}: a recovery needs a lifecycle")
         wanted = recovery.status
         for status in recovery.in_flight:
-            if status != wanted and wanted not in self.lifecycle.steps.get(status, ()):
+            if status != wanted and not self.lifecycle.allows(status, wanted):
                 raise ValueError(f"{self.category}: the lifecycle allows no step from {status!r} to {wanted!r}")
 
 

@@ -262,3 +262,10 @@ def test_records_of_sessions_are_recovered_in_all_of_them(store: Store, elsewher
 def test_a_recovery_must_be_a_step(recovery: Recovery) -> None:
     with pytest.raises(ValueError, match="allows no step"):
         RecordType("plans", Plan, lifecycle=LIFECYCLE, recovery=recovery)
+
+
+def test_a_recovery_may_lead_to_a_status_of_ones_own(store: Store, elsewhere_in: Elsewhere) -> None:
+    cycle = Lifecycle({"running": ("done", "*"), "done": (), "*": ()})
+    kind: RecordType[Plan] = RecordType("plans", Plan, lifecycle=cycle, recovery=Recovery("abandoned", ("running",)))
+    elsewhere_in(Ref("plans", "a", JSON), b'{"status": "running"}')
+    assert [settled.status for settled in store.records(kind).recover().settled] == ["abandoned"]
