@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from fsstate import ids
-from fsstate.backends.base import Blob, Change, Ref
+from fsstate.backends.base import Change, Ref
 from fsstate.documents import PROBLEMS, Editing, Item, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.migrator import MigrationReport, Progress, migrate
@@ -286,13 +286,13 @@ class Records(Generic[T]):
         return value
 
     def _save_with(self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Listing[Age]) -> T:
-        addition = _Addition(change)
-        removals = documents.removals(surplus, lambda: addition.is_made)
+        # What is refused, or fails on the disk, must cost no other its place.
+        removals = documents.removals(surplus, lambda: documents.contains(ref.name))
         if not removals or documents.owner is not None:
-            value = documents.save(ref, addition)
+            value = documents.save(ref, change)
             documents.change_each(removals)
             return value
-        outcome, *_ = self._shared.backend.change_many([(ref, addition), *removals], timeout=0)
+        outcome, *_ = self._shared.backend.change_many([(ref, change), *removals], timeout=0)
         if isinstance(outcome, LockTimeoutError):
             return documents.save(ref, change)
         if isinstance(outcome, Exception):
@@ -347,16 +347,3 @@ class Records(Generic[T]):
         is_free = not documents.is_in_flight(documents.fields_of(blob, name))
         active = self._time_of(documents, documents.value_of(blob, name))
         return Seen(documents.ref_of(name), active if isinstance(active, datetime) and is_free else None, blob.revision)
-
-
-class _Addition:
-    """A change that adds a record, and whether it came to that: what is refused must cost no other its place."""
-
-    def __init__(self, change: Change) -> None:
-        self.is_made = False
-        self._change = change
-
-    def __call__(self, blob: Blob | None) -> bytes | None:
-        data = self._change(blob)
-        self.is_made = True
-        return data

@@ -395,6 +395,26 @@ b.change(doc, lambda _: b"1"); b.append(log, lambda _: [b"{}"])
 """
 
 
+KEPT = """
+import resource, signal
+import fsstate
+from fsstate.record_types import RecordType
+runs = fsstate.Store(root).records(RecordType("runs", dict, keep=3))
+for name in "abc":
+    runs.create(name)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    runs.create("d", title="x" * 50_000)
+except StorageError:
+    print(*runs.ids())
+"""
+
+
+def test_an_addition_that_the_disk_refuses_costs_no_record_its_place(root: Path) -> None:
+    assert run(KEPT, root).split() == ["a", "b", "c"]
+
+
 def test_no_descriptors_left_is_an_error_and_not_absence(root: Path) -> None:
     code = (
         LIMITED
