@@ -24,7 +24,7 @@ store
 aio
 .
 cli __main__ integrations integrations.claude_code integrations.codewhale integrations.files \
-integrations.items integrations.landing integrations.oxios integrations.sqlite
+integrations.items integrations.landing integrations.lineage integrations.oxios integrations.sqlite
 """
 OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations"}
 

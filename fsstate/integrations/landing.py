@@ -28,11 +28,14 @@ from fsstate import (
     Store,
     StoreClosedError,
     UnsafePathError,
+    ValidationError,
     codec,
 )
 from fsstate.backends.base import Ref
 from fsstate.collection import Collection
+from fsstate.conversation import message_of
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, TextItem, is_object
+from fsstate.integrations.lineage import Lineage
 from fsstate.journal import Log
 from fsstate.markdown import Markdown
 from fsstate.merge import same
@@ -253,7 +256,13 @@ class Landing:
     # Inside: logs
 
     def _log(self, kind: str, log: Log, entries: Sequence[Entry], head: tuple[str | None] | None) -> None:
-        lines = self._lines(kind, log, entries)
+        lines, flaws = _lines(kind, log, entries)
+        heirs: Mapping[str | None, str | None] = {}
+        if flaws and kind == "messages":
+            lineage = Lineage(entries, flaws.keys(), head)
+            heirs, head = lineage.heirs, lineage.head
+            lines, _ = _lines(kind, log, lineage.entries)
+        self._leave_out(kind, entries, flaws, heirs)
         with self._guarded(kind, entries[0].place if entries else None, len(lines)):
             for _ in range(_ATTEMPTS):
                 there = _lines_in(log, named=kind in _NAMED)
@@ -269,15 +278,13 @@ class Landing:
                     return
             raise InvalidValueError(f"{log.path} is being written to all the time; import again later")
 
-    def _lines(self, kind: str, log: Log, entries: Iterable[Entry]) -> list[tuple[str, bytes]]:
-        """The lines of a log with their places; what cannot be stored is left out and reported."""
-        lines: list[tuple[str, bytes]] = []
-        for place, row in entries:
-            try:
-                lines.append((place, log.encode(row)))
-            except InvalidValueError as error:
-                self.fail(kind, place, f"not imported: {error}")
-        return lines
+    def _leave_out(
+        self, kind: str, entries: Sequence[Entry], flaws: Mapping[int, str], heirs: Mapping[str | None, str | None]
+    ) -> None:
+        for number, flaw in flaws.items():
+            place, row = entries[number]
+            name = row.get("id")
+            self.fail(kind, place, f"not imported: {flaw}{_told_of(heirs[name]) if name in heirs else ''}")
 
     def _append(self, log: Log, last: int, lines: Sequence[bytes], head: tuple[str | None] | None) -> bool:
         """Append with one flush; whether the log still ended where it did when it was read."""
@@ -349,6 +356,26 @@ class _Lines(NamedTuple):
 
     lines: list[bytes]
     last: int
+
+
+def _lines(kind: str, log: Log, entries: Iterable[Entry]) -> tuple[list[tuple[str, bytes]], dict[int, str]]:
+    """The lines of a log with their places, and what is wrong with those that cannot be stored, by their numbers."""
+    lines: list[tuple[str, bytes]] = []
+    flaws: dict[int, str] = {}
+    for number, (place, row) in enumerate(entries):
+        try:
+            line = log.encode(row)
+            if kind == "messages":
+                message_of(row, "it is no message")
+        except (InvalidValueError, ValidationError) as error:
+            flaws[number] = str(error)
+        else:
+            lines.append((place, line))
+    return lines, flaws
+
+
+def _told_of(heir: str | None) -> str:
+    return "; what is under it begins anew" if heir is None else f"; what is under it goes under {heir!r}"
 
 
 def _lines_in(log: Log, *, named: bool) -> _Lines:

@@ -630,6 +630,52 @@ def test_cells_that_are_not_what_they_should_be_are_told_and_kept(store: Store, 
     assert store.sessions["s1"].metadata["steer"] == {"created_at_as_found": "never"}
 
 
+def say(*names: str) -> list[dict[str, Any]]:
+    """Messages of one conversation of soma."""
+    row = {"conversation_id": "k1", "role": "user", "status": "complete", "content": "a"}
+    return [{**row, "id": name, "sequence": number} for number, name in enumerate(names, 1)]
+
+
+def test_a_message_that_cannot_be_read_hides_no_other(store: Store, make: Make) -> None:
+    path = make(schemas.SOMA, conversations=[{"id": "k1", "session_id": "u1", "title": "A"}], messages=say(*"abcdef"))
+    change(
+        path,
+        "UPDATE messages SET content = x'00ff' WHERE id = 'b'",
+        "UPDATE messages SET content = CAST(x'61ff' AS TEXT) WHERE id = 'c'",
+        "UPDATE messages SET id = NULL WHERE id = 'e'",
+    )
+    report = import_sqlite(store, path, "soma")
+    assert numbers(report)["messages"] == (6, 3, 0, 3)
+    assert [(each.id, each.parent_id) for each in store.session("k1").messages.list()] == [
+        ("a", None),
+        ("d", "a"),
+        ("f", "d"),
+    ]
+    second, third, fifth = report.problems
+    assert (second.place, third.place, fifth.place) == tuple(f"table messages, row {row}" for row in (2, 3, 5))
+    assert not second.reason.endswith("'a'"), "only what is left out was under it"
+    assert third.reason.endswith("; what is under it goes under 'a'")
+    assert store.session("k1").messages.problems() == []
+    again = import_sqlite(store, path, "soma")
+    assert (again.problems, numbers(again)["messages"]) == (report.problems, (6, 0, 3, 3))
+
+
+def test_branches_and_the_head_go_round_what_cannot_be_read(store: Store, make: Make) -> None:
+    messages = [
+        steer_message("m1", 0, "user", '"a"'),
+        steer_message("m2", 1, "assistant", '"b"', "m1"),
+        steer_message("m3", 2, "user", '"c"', "m2"),
+        steer_message("m4", 3, "user", '"d"', "m2"),
+    ]
+    path = make(schemas.STEER, sessions=[steer_session(active_message_id="m2")], messages=messages)
+    change(path, "UPDATE messages SET content = x'ff' WHERE id = 'm2'")
+    (problem,) = import_sqlite(store, path, "steer").problems
+    assert problem.reason.endswith("; what is under it goes under 'm1'")
+    talk = store.session("s1").messages
+    assert [each.id for each in talk.list()] == ["m1"], "it went on from m2"
+    assert [each.id for each in talk.children("m1")] == ["m3", "m4"]
+
+
 def test_ids_that_are_no_file_names(store: Store, make: Make) -> None:
     long = "x" * 300
     path = make(schemas.STEER, sessions=[steer_session("a/b:c"), steer_session(long), steer_session("CON")])

@@ -78,7 +78,7 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
         place=cells.place,
         fields=known,
         metadata={_NAME: {**last, **cells.rest()}} if last or cells.rest() else {},
-        logs={"messages": _in_line(entries)},
+        logs={"messages": list(_in_line(entries))},
     )
 
 
@@ -94,12 +94,13 @@ def _message(cells: Cells) -> Entry:
     return Entry(cells.place, row | fields(metadata=cells.rest() or None))
 
 
-def _in_line(entries: list[Entry]) -> list[Entry]:
+def _in_line(entries: list[Entry]) -> Iterator[Entry]:
     """The messages, each under the one before it."""
-    parents = [None, *(entry.row["id"] for entry in entries)]
-    return [
-        entry._replace(row=entry.row | fields(parent=parent)) for entry, parent in zip(entries, parents, strict=False)
-    ]
+    parent: str | None = None
+    for entry in entries:
+        yield entry._replace(row=entry.row | fields(parent=parent))
+        # One without an id cannot be imported, and nothing goes under it.
+        parent = entry.row["id"] or parent
 
 
 def _sources(reader: Reader) -> Iterator[Item]:
