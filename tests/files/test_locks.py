@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from tests.files.processes import start
 REF = Ref("agents", "a", JSON)
 LOG_REF = Ref("audit", "t", LOG)
 PATIENT_CHILD = 60.0
+NOBODY = 65534
 
 
 def increment(blob: Blob | None) -> bytes:
@@ -76,6 +79,26 @@ def in_child(code: Callable[[], object]) -> int:
         finally:
             os._exit(status)
     return pid
+
+
+def in_another_s_child(code: Callable[[], object]) -> int:
+    """`in_child`, as another user of the system."""
+
+    def as_nobody() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        code()
+
+    return in_child(as_nobody)
+
+
+@pytest.fixture
+def shared_root() -> Iterator[Path]:
+    """A directory that other users reach: the tests' own ones are private."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder, "state")
 
 
 # -- nothing is lost
@@ -299,7 +322,7 @@ def test_a_lock_released_after_close_leaves_no_file(root: Path) -> None:
 def test_leftover_lock_files_are_swept(backend: FileBackend, root: Path) -> None:
     locks = root / ".fsstate" / "locks"
     locks.mkdir(parents=True)
-    for number in range(1000):
+    for number in range(100):
         (locks / f"dead{number}.lock").touch()
     backend.change(REF, increment)
     assert len(os.listdir(locks)) < 10
@@ -396,3 +419,75 @@ def test_concurrent_listings_miss_nothing(root: Path) -> None:
         thread.join()
     backend.close()
     assert counts == [3000] * 8
+
+
+# -- several users
+
+
+def modes(root: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in (root / ".fsstate" / "locks").iterdir()}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize(("mode", "wanted"), [(0o600, 0o600), (0o644, 0o644), (0o666, 0o666), (0o400, 0o600)])
+def test_lock_files_have_the_mode_of_the_store(root: Path, umask: int, mode: int, wanted: int) -> None:
+    before = os.umask(umask)
+    options = StoreOptions(file_mode=mode, directory_mode=0o755, lock_timeout=0.1)
+    backend, other = FileBackend(root, options), FileBackend(root, options)
+    try:
+        with backend.lock(REF), pytest.raises(LockTimeoutError):
+            other.lock(REF)
+        assert modes(root) == {"agents+a.json.lock": wanted, "agents+a.json.queue": wanted}
+    finally:
+        os.umask(before)
+        backend.close()
+        other.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("mode", [0o644, 0o666])
+def test_users_share_a_store(shared_root: Path, mode: int) -> None:
+    options = StoreOptions(file_mode=mode, directory_mode=0o777)
+    backend = FileBackend(shared_root, options)
+    backend.change(REF, increment)
+
+    def write() -> None:
+        other = FileBackend(shared_root, options)
+        for _ in range(50):
+            other.change(REF, increment)
+        other.close()
+
+    children = [in_another_s_child(write) for _ in range(2)]
+    for _ in range(50):
+        backend.change(REF, increment)
+    assert [wait_for(child) for child in children] == [0, 0]
+    assert count(backend) == 151
+    backend.close()
+    assert modes(shared_root) == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("has_lock_file", [True, False])
+def test_a_user_who_may_not_lock_is_told_which_file(shared_root: Path, has_lock_file: bool) -> None:
+    backend = FileBackend(shared_root, StoreOptions(file_mode=0o644, directory_mode=0o755))
+    backend.change(REF, increment)
+    lock_file = shared_root / ".fsstate" / "locks" / "agents+a.json.lock"
+    if has_lock_file:
+        lock_file.chmod(0o600)
+    else:
+        lock_file.unlink()
+
+    def write() -> None:
+        with pytest.raises(StorageError, match=r"cannot open .*agents\+a\.json\.lock: Permission denied"):
+            FileBackend(shared_root).lock(REF)
+
+    assert wait_for(in_another_s_child(write)) == 0
+    backend.close()
+
+
+def test_a_lock_may_be_given_back_in_the_middle_of_anything(backend: FileBackend) -> None:
+    """As the garbage collector does, within a step of its own thread's that must not be disturbed."""
+    held = backend.lock(REF)
+    with backend._locks._mutex:
+        held.release()
+    assert not backend.is_locked(REF)

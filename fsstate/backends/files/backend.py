@@ -58,7 +58,7 @@ class FileBackend:
         self.options = (options or StoreOptions()).checked()
         self._closed = False
         self._tree = Tree(self.root, self.options)
-        self._locks = RecordLocks(self._tree)
+        self._locks = RecordLocks(self._tree, self.options.file_mode)
         mark = Mark(self._tree, self.options)
         self._staging = Staging(self._tree, self.options, mark.make)
         self._documents = Documents(self._tree, self._staging, self.options)

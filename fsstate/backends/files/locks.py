@@ -20,6 +20,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import threading
 import time
 from collections import OrderedDict
@@ -35,7 +36,7 @@ __all__ = ["RecordLock", "RecordLocks"]
 _LOCKS: Final = ".fsstate/locks"
 _KEPT: Final = 32
 # More lock files than this are leftovers of dead processes: sweep them.
-_MANY: Final = 512
+_MANY: Final = 64
 # Seconds for which a lock may be taken again before those who wait get their turn. Handing it over costs a few
 # small saves, so without this many processes would get less done than one; with more the longest wait would grow.
 _TURN: Final = 2e-3
@@ -102,12 +103,15 @@ class RecordLock:
 class RecordLocks:
     """All record locks of one store in one process."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, mode: int = 0o600) -> None:
         self._tree = tree
+        # Whoever may change the records must be able to lock them; our own locks we open again in any case.
+        self._mode = mode | 0o600
         self._start()
 
     def _start(self) -> None:
-        self._mutex = threading.Lock()
+        # Reentrant: a lock may be given back by the garbage collector, in the middle of anything.
+        self._mutex = threading.RLock()
         self._turns: dict[Ref, _Turn] = {}
         self._kept: OrderedDict[Ref, _LockFile] = OrderedDict()
         self._swept = False
@@ -236,13 +240,30 @@ class RecordLocks:
         return kept or _LockFile(self._open_file(_file_name(ref)))
 
     def _open_file(self, name: str) -> Lockable:
+        refusal = StorageError("make the lock file", f"{self._tree.path(_LOCKS)}/{name}", errno.ENOENT)
         for _ in range(_TRIES):
             directory = self._tree.make(_LOCKS)
             self._sweep_once(directory)
-            file = Lockable.open_file(directory, name, os.O_RDWR | os.O_CREAT)
+            try:
+                file = Lockable.open_file(directory, name, os.O_RDWR | os.O_CREAT, self._mode)
+            except StorageError as error:
+                if error.errno != errno.EACCES:
+                    raise
+                # Another user's: to lock it, reading is enough. When it vanished meanwhile, the next try may make it.
+                refusal = error
+                file = Lockable.open_file(directory, name, os.O_RDONLY)
             if file is not None:
+                self._set_mode(file)
                 return file
-        raise StorageError("make the lock file", f"{self._tree.path(_LOCKS)}/{name}", errno.ENOENT)
+        raise refusal
+
+    def _set_mode(self, file: Lockable) -> None:
+        """Undo what the umask took from our own file. It leaves the usual 0600 alone."""
+        if self._mode == 0o600:
+            return
+        status = os.fstat(file.fd)
+        if stat.S_IMODE(status.st_mode) != self._mode and status.st_uid == os.geteuid():
+            os.fchmod(file.fd, self._mode)
 
     def _keep(self, ref: Ref, one: _LockFile) -> None:
         surplus: _LockFile | None = one
