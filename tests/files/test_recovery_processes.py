@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import logging
 import os
 import signal
 import stat
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from fsstate.backends.base import JSON, Ref
+from fsstate.options import StoreOptions
 from fsstate.store import Store
 from tests.contract.plans import PLANS, TASKS, Plan
 from tests.files.processes import run, start
-from tests.files.test_locks import in_child, wait_for
+from tests.files.test_locks import in_another_s_child, in_child, shared_root, wait_for
+
+__all__ = ["shared_root"]
 
 PATIENCE = 60.0
 PRELUDE = """
@@ -158,12 +165,78 @@ def test_a_lock_file_that_was_left_is_no_sign_of_life(store: Store, root: Path) 
         process.wait()
     [left] = (root / ".fsstate" / "locks").glob("holders*")
     assert [one.id for one in store.recover().settled] == ["a"]
-    for number in range(600):
+    for number in range(100):
         left.with_name(f"holders+{number}.json.lock").touch()
     with holding(root, "b"):
         files = list(left.parent.glob("holders*"))
         assert len(files) == 1
         assert [flight.is_alive for flight in store.in_flight()] == [True]
+
+
+def holder_files(root: Path) -> list[Path]:
+    return list((root / ".fsstate" / "locks").glob("*"))
+
+
+def test_a_program_that_does_not_close_leaves_no_lock_file(store: Store, root: Path) -> None:
+    run(PRELUDE + "plans.create('a', session_id='s', status='running')", root)
+    assert holder_files(root) == []
+    assert [one.id for one in store.recover().settled] == ["a"]
+
+
+def test_a_store_that_is_dropped_lets_go(store: Store, root: Path) -> None:
+    dropped = Store(root)
+    dropped.records(PLANS).create("a", status="running")
+    assert [flight.is_alive for flight in store.in_flight()] == [True]
+    del dropped
+    gc.collect()
+    assert holder_files(root) == []
+    assert [flight.is_alive for flight in store.in_flight()] == [False]
+
+
+def test_a_child_that_ends_normally_lets_nothing_of_its_parent_s_go(store: Store, root: Path) -> None:
+    run(
+        PRELUDE
+        + """
+plans.create("parents", status="running")
+pid = os.fork()
+if pid == 0:
+    sys.exit()
+assert os.waitpid(pid, 0)[1] == 0
+pid = os.fork()
+if pid == 0:
+    store.close()
+    sys.exit()
+assert os.waitpid(pid, 0)[1] == 0
+assert [flight.is_alive for flight in store.in_flight()] == [True]
+assert [flight.is_alive for flight in Store(root, types=(PLANS,)).in_flight()] == [True]
+""",
+        root,
+    )
+    assert holder_files(root) == []
+    assert [flight.is_alive for flight in store.in_flight()] == [False]
+
+
+def test_a_holder_that_may_not_be_looked_at_counts_as_alive(shared_root: Path) -> None:
+    """Once with a warning, and the others are told of all the same. Root may look everywhere: not as root, then."""
+    everybody = StoreOptions(file_mode=0o666, directory_mode=0o777)
+    with Store(shared_root, options=everybody) as secret, Store(shared_root, options=everybody) as gone:
+        secret.records(PLANS).create("secret", status="running")
+        [file] = (shared_root / ".fsstate" / "locks").glob("holders*")
+        gone.records(PLANS).create("gone", status="running")
+        gone.close()
+        file.chmod(0)
+
+        def look() -> None:
+            queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
+            logging.getLogger("fsstate").addHandler(QueueHandler(queue))
+            with Store(shared_root, types=(PLANS,), options=everybody) as store:
+                assert {each.id: each.is_alive for each in store.in_flight()} == {"secret": True, "gone": False}
+                report = store.recover()
+            assert ([one.id for one in report.settled], [one.id for one in report.alive]) == (["gone"], ["secret"])
+            assert str(file) in queue.get_nowait().getMessage()
+            assert queue.empty()
+
+        assert wait_for((in_another_s_child if os.geteuid() == 0 else in_child)(look)) == 0
 
 
 def test_looking_changes_nothing(root: Path) -> None:
