@@ -14,7 +14,7 @@ from fsstate.session_documents import SESSIONS
 from fsstate.sources import INGESTS, ROOTS
 from fsstate.workflows import BRANCHES, CANDIDATES, LEAVES, NODES, WORKFLOWS
 
-__all__ = ["BUILT_IN"]
+__all__ = ["BUILT_IN", "check_declared"]
 
 BUILT_IN: Final[tuple[RecordType[Any], ...]] = (
     SESSIONS,
@@ -31,3 +31,12 @@ BUILT_IN: Final[tuple[RecordType[Any], ...]] = (
     INGESTS,
     AGENTS,
 )
+
+
+def check_declared(kind: object) -> None:
+    """Raise TypeError for what is no record type, ValueError for one whose files are those of fsstate's own records."""
+    if not isinstance(kind, RecordType):
+        raise TypeError(f"expected a fsstate.RecordType, got {kind!r}")
+    for own in BUILT_IN:
+        if own is not kind and (own.parent, own.category) == (kind.parent, kind.category):
+            raise ValueError(f"{kind.category!r} are records of fsstate's own; choose another category")

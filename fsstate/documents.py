@@ -150,7 +150,10 @@ class Documents(ABC, Generic[T, P]):
         return self.contains(name)
 
     def names(self) -> list[str]:
-        """Return the names of all documents, sorted. Files whose names fsstate would refuse are left out."""
+        """Return the names of all documents, sorted.
+
+        Files whose names fsstate refuses are left out, with a warning, once in a process; `problems` names them.
+        """
         return self._backend.names(self.category, self._suffix)
 
     def __iter__(self) -> Iterator[str]:
@@ -175,14 +178,15 @@ class Documents(ABC, Generic[T, P]):
                 _log.warning("skipped: %s", str(error))
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong with the documents that cannot be read. Reads them all."""
+        """Return what is wrong with the documents that cannot be read, by their names or else. Reads them all."""
+        refused: list[CorruptRecordError] = []
         found: list[Problem] = []
-        for name in self.names():
+        for name in self._backend.names(self.category, self._suffix, refused):
             try:
                 self._check(name)
             except PROBLEMS as error:
                 found.append(error)
-        return found
+        return found + refused
 
     def query(
         self,
@@ -313,11 +317,11 @@ class Documents(ABC, Generic[T, P]):
 
         return ref, change
 
-    def change_each(self, changes: Sequence[tuple[Ref, Change]]) -> list[Outcome]:
+    def change_each(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
         """Make many changes, sharing the flushes; tell what became of each. One that fails does not stop the others."""
         if self.owner is None:
-            return self._backend.change_many(changes)
-        return [self._outcome(ref, change) for ref, change in changes]
+            return self._backend.change_many(changes, timeout=timeout)
+        return [self._outcome(ref, change, timeout) for ref, change in changes]
 
     def open_edit(self, name: str, *, default: T | P | Missing = MISSING, timeout: float | None = None) -> Editing[T]:
         """Take the record's lock and read the document: `edit` in steps.
@@ -411,9 +415,9 @@ class Documents(ABC, Generic[T, P]):
         blob = self._backend.change(ref, change, held=held, owner=self.owner)
         return None if blob is None else blob.revision
 
-    def _outcome(self, ref: Ref, change: Change) -> Outcome:
+    def _outcome(self, ref: Ref, change: Change, timeout: float | None) -> Outcome:
         try:
-            return self._backend.change(ref, change, owner=self.owner)
+            return self._backend.change(ref, change, owner=self.owner, timeout=timeout)
         except FsStateError as error:
             return error
 

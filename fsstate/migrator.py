@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 from fsstate.documents import PROBLEMS
-from fsstate.errors import FsStateError, NewerVersionError, NotFoundError
+from fsstate.errors import FsStateError, InvalidValueError, NewerVersionError, NotFoundError
 from fsstate.record_documents import RecordDocuments
 
 __all__ = ["Migrated", "MigrationReport", "Progress", "migrate"]
@@ -67,7 +67,7 @@ def _plan(
                 migrated = _look(documents, name)
             except NewerVersionError:
                 raise
-            except PROBLEMS as error:
+            except (*PROBLEMS, InvalidValueError) as error:
                 problems.append(error)
             else:
                 unchanged += migrated is None
@@ -84,7 +84,7 @@ def _look(documents: RecordDocuments[Any], name: str) -> Migrated | None:
     if not steps:
         return None
     # Tried now, so that a dry run tells what would fail.
-    documents.value_of(blob, name)
+    documents.check_rewriting(blob, name)
     latest, path = documents.kind.versions.latest, documents.path_of(name)
     return Migrated(documents.category, name, found, latest, tuple(step.name for step in steps), path)
 

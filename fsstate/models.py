@@ -53,7 +53,12 @@ class Model(Generic[T]):
     def __init__(self, target: Any) -> None:
         self._target = target
         # The keys of the top-level fields that are times.
-        self.times = _time_keys(target)
+        hints = _hints_by_key(target)
+        self.times = frozenset(key for key, hint in hints.items() if _is_time(hint))
+        # The keys of all of them; none where any may be.
+        self.keys = frozenset(hints)
+        # Whose keys in the document are not their names in Python.
+        self.renamed = _field_names(target) - self.keys
 
     @staticmethod
     def of(target: type[T] | None) -> Model[T]:
@@ -85,9 +90,20 @@ class Model(Generic[T]):
                 return self._checked(overlay(base, self._before(base, after, where), after), after, where)
         return self._checked(after, after, where)
 
+    def defaults(self) -> dict[str, Any]:
+        """The fields that need not be given, with their defaults, as far as those can be told."""
+        return {field.name: field.default() for field in _fields(self._target) if field.default is not None}
+
     def made(self, fields: Mapping[str, Any]) -> T:
         """A new value with these fields. Raises TypeError for a field that it does not have."""
+        if typing.is_typeddict(self._target):
+            self._refuse_unknown(fields, self.keys)
         return cast("T", self._target(**fields))
+
+    def _refuse_unknown(self, fields: Iterable[str], known: Container[str | None]) -> None:
+        unknown = next((name for name in fields if name not in known), None)
+        if unknown is not None:
+            raise TypeError(f"{self._target.__name__} has no field {unknown!r}")
 
     def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
         """A copy of a value with other fields. Raises TypeError for a field that it does not have."""
@@ -187,6 +203,8 @@ class _MsgspecModel(Model[T]):
 
     def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
         if isinstance(value, dict):
+            if typing.is_typeddict(self._target):
+                self._refuse_unknown(fields, self.keys)
             return _with_fields(cast("T", value), fields)
         if not hasattr(value, "__struct_fields__"):
             return super().replaced(value, fields)
@@ -213,22 +231,29 @@ class _PydanticModel(Model[T]):
             raise ValidationError(where, _pydantic_reason(error)) from None
 
     def made(self, fields: Mapping[str, Any]) -> T:
-        if self._target.model_config.get("extra") != "allow":
-            known = self._target.model_fields
-            self._refuse_unknown(fields, {*known, *(field.alias for field in known.values())})
-        try:
-            return cast("T", self._target(**fields))
-        except ValueError as error:
-            raise ValidationError(f"a new {self._target.__name__}", _pydantic_reason(error)) from None
+        known = self._target.model_fields
+        self._refuse_extra(fields, {*known, *(field.alias for field in known.values())})
+        return self._valid(lambda: self._target(**fields))
 
     def replaced(self, value: T, fields: Mapping[str, Any]) -> T:
-        self._refuse_unknown(fields, self._target.model_fields)
-        return cast("T", cast("Any", value).model_copy(update=dict(fields)))
+        self._refuse_extra(fields, self._target.model_fields)
+        changed = cast("Any", value).model_copy(update=dict(fields))
+        # A copy takes what it is given: the model's own validators have not seen it yet.
+        return self._valid(lambda: self._target.model_validate(changed.model_dump(by_alias=True, warnings=False)))
 
-    def _refuse_unknown(self, fields: Iterable[str], known: Container[str | None]) -> None:
-        unknown = next((name for name in fields if name not in known), None)
-        if unknown is not None:
-            raise TypeError(f"{self._target.__name__} has no field {unknown!r}")
+    def defaults(self) -> dict[str, Any]:
+        given = {name: field for name, field in self._target.model_fields.items() if not field.is_required()}
+        return {name: field.get_default(call_default_factory=False) for name, field in given.items()}
+
+    def _refuse_extra(self, fields: Iterable[str], known: Container[str | None]) -> None:
+        if self._target.model_config.get("extra") != "allow":
+            self._refuse_unknown(fields, known)
+
+    def _valid(self, make: Callable[[], Any]) -> T:
+        try:
+            return cast("T", make())
+        except ValueError as error:
+            raise ValidationError(f"a {self._target.__name__}", _pydantic_reason(error)) from None
 
     def _filled(self, value: T, where: str) -> Any:
         if not isinstance(value, self._target):
@@ -266,17 +291,29 @@ def _pydantic_reason(error: ValueError) -> str:
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
-def _time_keys(target: Any) -> frozenset[str]:
-    """The keys of the top-level fields that are datetimes, or None or a datetime."""
+def _hints_by_key(target: Any) -> dict[str, Any]:
+    """The types of the top-level fields, by their keys in the document."""
     try:
         hints = typing.get_type_hints(target)
     except (TypeError, NameError):
-        return frozenset()
-    times = {field for field, hint in hints.items() if hint is datetime or set(typing.get_args(hint)) == _OPTIONAL_TIME}
+        return {}
     if _is_pydantic(target):
-        return frozenset(target.model_fields[field].alias or field for field in times & target.model_fields.keys())
+        fields = target.model_fields
+        return {fields[name].alias or name: hint for name, hint in hints.items() if name in fields}
     keys = {field.name: field.key for field in _fields(target)}
-    return frozenset(keys.get(field, field) for field in times)
+    return {keys.get(name, name): hint for name, hint in hints.items()}
+
+
+def _field_names(target: Any) -> frozenset[str]:
+    """The names that the fields have in Python, where those can differ from their keys."""
+    if _is_pydantic(target):
+        return frozenset(target.model_fields)
+    return frozenset(field.name for field in _fields(target))
+
+
+def _is_time(hint: Any) -> bool:
+    """Whether it is a datetime, or None or a datetime."""
+    return hint is datetime or set(typing.get_args(hint)) == _OPTIONAL_TIME
 
 
 def _time_at(key: str, value: object, where: str) -> datetime:

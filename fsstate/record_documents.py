@@ -19,7 +19,7 @@ from fsstate.models import Model
 from fsstate.queries import MISSING, plain
 from fsstate.record_types import RecordType
 from fsstate.retention import Age
-from fsstate.rules import Moment, apply_rules, check_status, is_in_flight, keep_untold, recovered
+from fsstate.rules import HOLDER, Moment, apply_rules, check_status, is_in_flight, keep_untold, recovered
 from fsstate.shared import Shared
 from fsstate.times import format_time
 
@@ -84,7 +84,7 @@ class RecordDocuments(Collection[T], Generic[T]):
         Raises CorruptRecordError, ValidationError, NewerVersionError and MigrationError.
         """
         ref = self.ref_of(name)
-        return cast("Fields", self._seen(codec.decode(blob, self._where(ref)), ref))
+        return self._fields(codec.decode(blob, self._where(ref)), ref)
 
     def blob_of(self, name: str) -> Blob | None:
         """A file's content, or None when there is none."""
@@ -105,6 +105,10 @@ class RecordDocuments(Collection[T], Generic[T]):
             status = self.field(value, "status") or lifecycle.initial
             lifecycle.check_step(where, status, plain(fields["status"]))
         return self.kind.view.replaced(value, fields)
+
+    def check_rewriting(self, blob: Blob, name: str) -> None:
+        """Raise what would be wrong with writing a record anew."""
+        self._encode(self.value_of(blob, name), blob, self.ref_of(name))
 
     def creation(self, name: str, value: T) -> tuple[Ref, Change]:
         """The change that adds a record. Unlike `create_change`, it must be made before the value is touched again."""
@@ -134,7 +138,7 @@ class RecordDocuments(Collection[T], Generic[T]):
             if result is fields:
                 return blob.data
             document = codec.decode(blob, self._where(ref))
-            after = self._unseen(result, document, ref)
+            after = self._put_back(result, document, ref)
             return self._ruled(codec.encode(keep_order(after, document), where=self._where(ref)), blob, ref, hold=hold)
 
         return changed
@@ -163,6 +167,26 @@ class RecordDocuments(Collection[T], Generic[T]):
         return self.kind.view
 
     def _seen(self, document: Any, ref: Ref) -> Any:
+        return self._modelled(self._fields(document, ref))
+
+    def _unseen(self, document: Any, original: Any, ref: Ref) -> Any:
+        fields = {**_object(document, self._where(ref))}
+        self._keep_place(fields, ref)
+        fields.update(self._told_by_place(fields, ref))
+        if original is None:
+            return self._versioned(fields)
+        told = _object(original, self._where(ref))
+        if HOLDER in told and self.kind.recovery is not None:
+            fields.setdefault(HOLDER, told[HOLDER])
+        return self._versioned(self._as_told(fields, told, ref))
+
+    def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
+        return self._ruled(data, blob, ref, hold=True)
+
+    # Inside
+
+    def _fields(self, document: Any, ref: Ref) -> Fields:
+        """The whole record in the present version: what the rules see."""
         where = self._where(ref)
         fields = {**self.kind.versions.migrated(_object(document, where), where)}
         check_status(self.kind, fields, where)
@@ -170,18 +194,14 @@ class RecordDocuments(Collection[T], Generic[T]):
             fields.pop(self._outside, None)
         return {**fields, **self._told_by_place(fields, ref)}
 
-    def _unseen(self, document: Any, original: Any, ref: Ref) -> Any:
-        fields = {**_object(document, self._where(ref))}
-        self._keep_place(fields, ref)
-        fields.update(self._told_by_place(fields, ref))
-        if self.kind.versions.latest > 1:
-            fields[VERSION] = self.kind.versions.latest
-        return fields if original is None else self._as_told(fields, _object(original, self._where(ref)), ref)
+    def _modelled(self, fields: Fields) -> Fields:
+        """What the model sees of it: one that admits no fields but its own is not to know of fsstate's."""
+        hidden = {VERSION} if self.kind.versions.latest > 1 else set[str]()
+        hidden |= {HOLDER} if self.kind.recovery is not None else set()
+        return {key: value for key, value in fields.items() if key not in hidden}
 
-    def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
-        return self._ruled(data, blob, ref, hold=True)
-
-    # Inside
+    def _versioned(self, fields: Fields) -> Fields:
+        return {**fields, VERSION: self.kind.versions.latest} if self.kind.versions.latest > 1 else fields
 
     def _ruled(self, data: bytes, blob: Blob | None, ref: Ref, *, hold: bool) -> bytes:
         if blob is not None and data == blob.data:
@@ -198,16 +218,29 @@ class RecordDocuments(Collection[T], Generic[T]):
         where = self._where(ref)
         holder = self._holder() if hold else None
         apply_rules(self.kind, before, after, Moment(format_time(self._shared.clock()), where, holder))
-        if self.kind.derive is not None:
+        if holder is not None:
+            self._take_up(after, holder)
+        if self.kind.derive is not None or not hold:
             # What cannot be read back is not written.
-            self._model.load(after, where)
+            self._model.load(self._modelled(after), where)
+
+    def _take_up(self, after: Fields, holder: str) -> None:
+        """Whoever goes on with a record whose holder is gone works on it from then on."""
+        present = after.get(HOLDER)
+        if present != holder and self.is_in_flight(after) and not self._shared.ownership.is_alive(present):
+            after[HOLDER] = holder
 
     def _written(self, fields: Fields, blob: Blob | None, ref: Ref) -> bytes:
         where = self._where(ref)
         if blob is None:
             return codec.encode(self._unseen(fields, None, ref), where=where)
         document = codec.decode(blob, where)
-        return kept(self._unseen(fields, document, ref), document, blob, where)
+        return kept(self._put_back(fields, document, ref), document, blob, where)
+
+    def _put_back(self, fields: Fields, document: Any, ref: Ref) -> Fields:
+        """What a file that holds `document` holds for a whole record."""
+        told = _object(document, self._where(ref))
+        return self._versioned(self._as_told({**fields, **self._told_by_place(fields, ref)}, told, ref))
 
     def _holder(self) -> str | None:
         return self._shared.ownership.mine() if self.kind.recovery is not None else None

@@ -57,7 +57,12 @@ class Places(Generic[T]):
         return self.of(group)
 
     def holding(self, key: str, within: str | Missing | None = MISSING) -> RecordDocuments[T] | None:
-        """The folder that has a record, among all or `within` one group. Raises AmbiguousIdError."""
+        """The folder that has a record, among all or `within` one group. Raises AmbiguousIdError.
+
+        Raises ValueError for a group of a type without groups: who asks for one means to see no other.
+        """
+        if self.kind.group_by is None and not isinstance(within, Missing):
+            raise ValueError(f"{self.kind.category} have no groups; leave out within={within!r}")
         if self.kind.group_by is None:
             return self.of(None)
         if not isinstance(within, Missing):

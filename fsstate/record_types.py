@@ -6,23 +6,31 @@ change, `fsstate.records` keeps the records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from fsstate import names
-from fsstate.lifecycle import Lifecycle
+from fsstate.lifecycle import ANY_OTHER, Lifecycle
 from fsstate.migrations import VERSION, Migration, Versions
 from fsstate.models import Model
+from fsstate.queries import plain
 
-__all__ = ["Derive", "RecordType", "Recovery"]
+__all__ = ["HOLDER", "Derive", "RecordType", "Recovery"]
 
 T = TypeVar("T")
 
 Fields: TypeAlias = dict[str, Any]
 # Given a record before (None: a new one) and after a change, and the present time: sets in `after` what follows.
 Derive: TypeAlias = Callable[[Fields | None, Fields, str], None]
+
+# On disk: do not rename. Who works on a record in flight.
+HOLDER: Final = "held_by"
+
+_USUAL_ORDER: Final = "-created_at"
+# What `Records.list` is called with besides fields.
+_PARAMETERS: Final = ("order_by", "limit", "offset")
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -59,9 +67,11 @@ class RecordType(Generic[T]):
       when there are too many of them alone.
     - `recovery`: what becomes of records in flight whose program died.
     - `migrations`: the steps from older versions of the documents.
-    - `derive`: computes fields from others at each save.
+    - `derive`: computes fields from others at each save: called with the document before (None: a new one) and after
+      the change, and the present time as it is stored. It changes the latter in place.
 
-    Raises ValueError for a declaration that contradicts itself.
+    A model has no fields `held_by` and `schema_version`: fsstate keeps its own there. Raises ValueError for one that
+    has, and for a declaration that contradicts itself or names fields that the model does not have.
     """
 
     def __init__(
@@ -73,7 +83,7 @@ class RecordType(Generic[T]):
         group_by: str | None = None,
         parent: str | None = None,
         indexed: Sequence[str] = (),
-        order_by: str = "-created_at",
+        order_by: str = _USUAL_ORDER,
         lifecycle: Lifecycle | None = None,
         keep: int | None = None,
         recovery: Recovery | None = None,
@@ -85,6 +95,10 @@ class RecordType(Generic[T]):
         self.key = key
         self.group_by = group_by
         self.parent = parent
+        if isinstance(indexed, str):
+            raise TypeError(f"{category}: indexed is a sequence of names, got {indexed!r}")
+        if not isinstance(lifecycle, Lifecycle | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{category}: lifecycle must be a fsstate.Lifecycle, got {lifecycle!r}")
         self.indexed = tuple(indexed)
         self.order_by = order_by
         self.lifecycle = lifecycle
@@ -126,23 +140,74 @@ class RecordType(Generic[T]):
         return self.lifecycle.initial if status is None else status
 
     def check_filters(self, where: Mapping[str, object]) -> None:
-        """Raise ValueError for a field that lists cannot be asked for."""
+        """Raise ValueError for a field that lists cannot be asked for, and for a status that does not exist."""
         unknown = next((name for name in where if name not in self.filters), None)
         if unknown is not None:
             known = ", ".join(self.filters)
             raise ValueError(f"{self.category} are listed by {known}, not by {unknown!r}; declare it as indexed")
+        if self.lifecycle is not None and "status" in where and not self.lifecycle.knows(plain(where["status"])):
+            statuses = ", ".join(self.lifecycle.steps)
+            raise ValueError(f"{where['status']!r} is no status of {self.category}; it is one of {statuses}")
 
     def _check(self) -> None:
         if self.group_by is not None and self.parent is not None:
             raise ValueError(f"{self.category}: what belongs to a parent is grouped by it; leave out group_by")
         if self.keep is not None and self.keep < 1:
             raise ValueError(f"{self.category}: keep must be 1 or more, got {self.keep!r}; None means all")
+        self._check_names()
+        if self.lifecycle is not None:
+            self._check_lifecycle(self.lifecycle)
         if self.recovery is not None:
             self._check_recovery(self.recovery)
+
+    def _check_names(self) -> None:
+        keys = self.view.keys
+        for name in (HOLDER, VERSION):
+            if name in keys:
+                raise self._wrong(f"{name!r} is fsstate's own; call the model's field otherwise")
+        for name in self._named():
+            if keys and name not in keys:
+                renamed = ", by this name in the document, too" if name in self.view.renamed else ""
+                raise self._wrong(f"{self.model.__name__} has no field {name!r}{renamed}")
+        for name in ("created_at", "updated_at"):
+            if name in self.view.renamed:
+                raise self._wrong(f"{name!r} has another name in the document, where fsstate would not find it")
+        taken = next((name for name in self.indexed if name in _PARAMETERS), None)
+        if taken is not None:
+            raise self._wrong(f"a field {taken!r} cannot be asked for: lists have a parameter of that name")
+
+    def _named(self) -> Iterator[str]:
+        """The fields that the declaration names."""
+        yield from self.indexed
+        if self.group_by is not None:
+            yield self.group_by
+        if self.keep is not None or self.order_by != _USUAL_ORDER:
+            yield self.order_by.removeprefix("-")
+        if self.lifecycle is not None:
+            yield "status"
+
+    def _check_lifecycle(self, lifecycle: Lifecycle) -> None:
+        known = {*lifecycle.steps, ANY_OTHER}
+        following = {status for steps in lifecycle.steps.values() for status in steps}
+        unknown = sorted((following | lifecycle.stamps.keys()) - known)
+        if not lifecycle.steps or unknown:
+            raise self._wrong(f"the lifecycle has no steps for {', '.join(unknown) or 'any status'}")
+        default = plain(self.view.defaults().get("status", lifecycle.initial))
+        if default not in (None, lifecycle.initial):
+            name = self.model.__name__
+            raise self._wrong(f"a {name} begins as {default!r}, and the lifecycle with {lifecycle.initial!r}")
+
+    def _wrong(self, reason: str) -> ValueError:
+        return ValueError(f"{self.category}: {reason}")
 
     def _check_recovery(self, recovery: Recovery) -> None:
         if self.lifecycle is None:
             raise ValueError(f"{self.category}: a recovery needs a lifecycle")
+        if not recovery.in_flight:
+            raise ValueError(f"{self.category}: a recovery needs statuses that are in flight")
+        for name in ("status", self.key):
+            if name in recovery.fields:
+                raise ValueError(f"{self.category}: a recovery cannot set {name!r} by its fields")
         wanted = recovery.status
         for status in recovery.in_flight:
             if status != wanted and not self.lifecycle.allows(status, wanted):

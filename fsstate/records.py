@@ -26,7 +26,7 @@ from fsstate.documents import PROBLEMS, Editing, Item, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.migrator import MigrationReport, Progress, migrate
 from fsstate.queries import MISSING, Missing, fits, ordered, page, plain, sort_key
-from fsstate.record_documents import RecordDocuments
+from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.record_places import Places
 from fsstate.record_types import RecordType
 from fsstate.recovery import InFlight, RecoveryReport, look, recover
@@ -76,7 +76,8 @@ class Records(Generic[T]):
             raise TypeError(
                 f"the {self.kind.key} of a record is given by its place: create({fields[self.kind.key]!r}, …)"
             )
-        return self.add(self.kind.view.made({self.kind.key: ids.new_id() if id is None else id, **fields}))
+        given = {**self._begun(), self.kind.key: ids.new_id() if id is None else id, **fields}
+        return self.add(self.kind.view.made(given))
 
     def add(self, value: T) -> T:
         """Create a record from a whole value, which must have its key. As `create`."""
@@ -174,7 +175,7 @@ class Records(Generic[T]):
         descend; equal ones are ordered by key in the same direction. A `limit` of None means all. Raises ValueError
         for a field that is not declared, and for a negative number.
         """
-        order = self.kind.order_by if order_by is None else order_by
+        order = self.kind.order_by if order_by is None else self._known_order(order_by)
         direction = "-" if order.startswith("-") else ""
         found = ordered(self._fitting(where), (order, f"{direction}{self.kind.key}"), self._field_of)
         return [item.value for item in page(found, limit, offset)]
@@ -207,8 +208,8 @@ class Records(Generic[T]):
     def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
         """Delete the records that a policy wants to go; tell which went and why. Age is the time of the usual order.
 
-        A record that was touched since the sweep looked at it stays, as does one that is locked, in flight, or cannot
-        be read. With `dry_run` nothing is deleted. The report names records as `<folder>/<name>.json`.
+        A record that was touched since the sweep looked at it stays, as does one that is locked, in flight, undated, or
+        cannot be read. With `dry_run` nothing is deleted. The report names records as `<folder>/<name>.json`.
         """
         found = {str(documents.ref_of(name)): (documents, name) for documents, name in self._everything()}
         sweeper = Sweeper(
@@ -254,6 +255,15 @@ class Records(Generic[T]):
         return documents.ref_of(documents.name_of(id))
 
     # Inside
+
+    def _begun(self) -> Fields:
+        """What the rules give a new record, where the model cannot do without it."""
+        view, lifecycle = self.kind.view, self.kind.lifecycle
+        needed = view.keys - view.defaults().keys()
+        begun: Fields = {
+            name: self._shared.clock() for name in ("created_at", "updated_at") if name in needed & view.times
+        }
+        return begun if lifecycle is None or "status" not in needed else {**begun, "status": lifecycle.initial}
 
     def _home_of(self, value: T) -> tuple[RecordDocuments[T], str]:
         documents = self._places.home_of(value)
@@ -320,6 +330,12 @@ class Records(Generic[T]):
     def _time_of(self, documents: RecordDocuments[T], value: T) -> Any:
         return documents.field(value, self.kind.order_by.removeprefix("-"))
 
+    def _known_order(self, order_by: str) -> str:
+        keys = self.kind.view.keys
+        if keys and order_by.removeprefix("-") not in keys:
+            raise ValueError(f"{self.kind.category} cannot be ordered by {order_by!r}: there is no such field")
+        return order_by
+
     def _fitting(self, where: Mapping[str, Any]) -> Iterator[Item[T]]:
         self.kind.check_filters(where)
         wanted = {name: plain(value) for name, value in where.items()}
@@ -344,6 +360,7 @@ class Records(Generic[T]):
         blob = documents.blob_of(name)
         if blob is None:
             return None
-        is_free = not documents.is_in_flight(documents.fields_of(blob, name))
+        is_busy = documents.is_in_flight(documents.fields_of(blob, name))
         active = self._time_of(documents, documents.value_of(blob, name))
-        return Seen(documents.ref_of(name), active if isinstance(active, datetime) and is_free else None, blob.revision)
+        last_active = active if isinstance(active, datetime) else None
+        return Seen(documents.ref_of(name), last_active, blob.revision, is_busy)

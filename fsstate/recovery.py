@@ -7,17 +7,21 @@ may do it at once, and a record that somebody took up meanwhile is left alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 from fsstate.backends.base import Change, Ref
 from fsstate.documents import PROBLEMS
-from fsstate.errors import FsStateError, NotFoundError
+from fsstate.errors import FsStateError, NewerVersionError, NotFoundError
 from fsstate.ownership import Ownership
 from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.rules import HOLDER
 
 __all__ = ["InFlight", "RecoveryReport", "Settled", "look", "recover"]
+
+# Seconds to wait for a record that somebody has locked: whoever changes it now may be about to settle it.
+_PATIENCE: Final = 1.0
 
 _log = logging.getLogger("fsstate")
 
@@ -60,28 +64,41 @@ def look(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> list[
     """The records in flight. What cannot be read is logged as a warning."""
     flights: list[InFlight] = []
     problems: list[FsStateError] = []
+    is_alive = cache(ownership.is_alive)
     for documents in folders:
         found = _candidates(documents, problems)
-        flights += [_flight(documents, name, fields, ownership) for name, fields in found]
+        flights += [_flight(documents, name, fields, is_alive) for name, fields in found]
     for problem in problems:
         _log.warning("skipped: %s", str(problem))
     return flights
 
 
 def recover(folders: Iterable[RecordDocuments[Any]], ownership: Ownership) -> RecoveryReport:
-    """Settle the records in flight whose holders are gone."""
+    """Settle the records in flight whose holders are gone. Raises NewerVersionError; nothing is settled then."""
     report = RecoveryReport([], [], [])
+    is_alive = cache(ownership.is_alive)
+    found: list[tuple[RecordDocuments[Any], dict[str, InFlight]]] = []
     for documents in folders:
         orphans: dict[str, InFlight] = {}
         for name, fields in _candidates(documents, report.problems):
-            flight = _flight(documents, name, fields, ownership)
+            flight = _flight(documents, name, fields, is_alive)
             if flight.is_alive:
                 report.alive.append(flight)
             else:
                 orphans[name] = flight
         if orphans:
-            _settle(documents, orphans, ownership, report)
+            found.append((documents, orphans))
+    # A newer program may mean something else by what it wrote: where it did, nothing is touched.
+    _refuse_newer(report.problems)
+    for documents, orphans in found:
+        _settle(documents, orphans, ownership, report)
     return report
+
+
+def _refuse_newer(problems: Iterable[FsStateError]) -> None:
+    for problem in problems:
+        if isinstance(problem, NewerVersionError):
+            raise problem
 
 
 def _candidates(documents: RecordDocuments[Any], problems: list[FsStateError]) -> Iterator[tuple[str, Fields]]:
@@ -100,13 +117,14 @@ def _candidates(documents: RecordDocuments[Any], problems: list[FsStateError]) -
                 yield name, fields
 
 
-def _flight(documents: RecordDocuments[Any], name: str, fields: Fields, ownership: Ownership) -> InFlight:
+def _flight(
+    documents: RecordDocuments[Any], name: str, fields: Fields, is_alive: Callable[[Hashable], bool]
+) -> InFlight:
     holder = fields.get(HOLDER)
     status = documents.kind.status_of(fields) or ""
     key = str(fields.get(documents.kind.key, name))
-    is_alive = ownership.is_alive(holder)
     told = holder if isinstance(holder, str) else None
-    return InFlight(documents.category, key, status, told, is_alive, documents.path_of(name))
+    return InFlight(documents.category, key, status, told, is_alive(told), documents.path_of(name))
 
 
 class _Settling:
@@ -137,7 +155,7 @@ def _settle(
 ) -> None:
     settlings = [_Settling(documents, flight, ownership) for flight in orphans.values()]
     changes = [settling.change(name) for name, settling in zip(orphans, settlings, strict=True)]
-    for settling, outcome in zip(settlings, documents.change_each(changes), strict=True):
+    for settling, outcome in zip(settlings, documents.change_each(changes, timeout=_PATIENCE), strict=True):
         if isinstance(outcome, NotFoundError):
             continue  # somebody deleted it meanwhile
         if isinstance(outcome, FsStateError):

@@ -48,16 +48,16 @@ class PrunePolicy:
     - `batch`: at most this many go at once, the oldest first; the rest waits for the next time.
 
     None means no limit. With neither `ttl` nor `keep` nothing is ever pruned, and a warning is logged.
-    Raises ValueError for a limit of 0 or less: whoever means "off" says None.
+    Raises ValueError for a limit of 0 or less: whoever means "off" says None; TypeError for what is no limit at all.
     """
 
     __slots__ = ("batch", "keep", "ttl")
 
     def __init__(self, *, ttl: timedelta | None = None, keep: int | None = None, batch: int | None = None) -> None:
-        if ttl is not None and ttl <= timedelta(0):
+        if ttl is not None and _duration("ttl", ttl) <= timedelta(0):
             raise ValueError(f"ttl must be longer than 0, got {ttl!r}; None means that age does not matter")
         for name, limit in (("keep", keep), ("batch", batch)):
-            if limit is not None and limit <= 0:
+            if limit is not None and _number(name, limit) <= 0:
                 raise ValueError(f"{name} must be 1 or more, got {limit!r}; None means no limit")
         if ttl is None and keep is None:
             _log.warning("a PrunePolicy with neither ttl nor keep prunes nothing")
@@ -76,6 +76,19 @@ class PrunePolicy:
 
     def _limits(self) -> tuple[timedelta | None, int | None, int | None]:
         return self.ttl, self.keep, self.batch
+
+
+def _duration(name: str, value: object) -> timedelta:
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{name} must be a timedelta, such as timedelta(hours=1), got {value!r}")
+    return value
+
+
+def _number(name: str, value: object) -> int:
+    # True is an int, and means something else.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}; None means no limit")
+    return value
 
 
 class Candidate(NamedTuple):
@@ -102,7 +115,10 @@ class Pruned(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A record that was to go and stayed: it was "touched" meanwhile, or "locked", or there was an "error: …"."""
+    """A record that stayed although it was to go, or nobody can tell.
+
+    `reason`: it was "touched" meanwhile, or "locked"; there was an "error: …"; or it is "undated", and so never goes.
+    """
 
     id: str
     reason: str
@@ -178,12 +194,13 @@ class Newest:
 
         Busy ones go when there are too many of them alone. `look` tells a record's age; None for one that must stay.
         """
-        excess = len(names) + coming - self._keep
         with self._lock:
-            _note(self._roomy, folder, excess < 0)
-            if excess <= 0:
+            _note(self._roomy, folder, len(names) + coming < self._keep)
+            if len(names) + coming <= self._keep:
                 return []
-            return _oldest(excess, self._ages(folder, names, look), look)
+            ages = self._ages(folder, names, look)
+            # What cannot be read takes nobody's place.
+            return _oldest(len(ages) + coming - self._keep, ages, look)
 
     def after_fork(self) -> None:
         """In a forked child: the lock may have been copied while another thread held it."""
@@ -224,6 +241,7 @@ def _oldest(count: int, ages: dict[str, Age], look: Callable[[str], Age | None])
         present = look(age.name)
         if present is None:
             del ages[age.name]
+            count -= 1
         elif present <= age:
             found.append(present)
         else:
@@ -233,9 +251,14 @@ def _oldest(count: int, ages: dict[str, Age], look: Callable[[str], Age | None])
 
 
 class Throttle:
-    """Says yes once per `cooldown`, the first time at once. Any thread may ask. Unmoved by changes of the clock."""
+    """Says yes once per `cooldown`, the first time at once. Any thread may ask. Unmoved by changes of the clock.
+
+    Raises TypeError for a cooldown that is no timedelta, ValueError for a negative one.
+    """
 
     def __init__(self, cooldown: timedelta, *, clock: Callable[[], float] = time.monotonic) -> None:
+        if _duration("cooldown", cooldown) < timedelta(0):
+            raise ValueError(f"cooldown must not be negative, got {cooldown!r}")
         self._cooldown = cooldown.total_seconds()
         self._clock = clock
         self._lock = threading.Lock()

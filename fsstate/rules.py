@@ -6,17 +6,14 @@ A record in flight tells in `held_by` who works on it; see `fsstate.ownership`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from fsstate.errors import ValidationError
 from fsstate.lifecycle import Lifecycle
 from fsstate.merge import same
-from fsstate.record_types import RecordType
+from fsstate.record_types import HOLDER, RecordType
 
 __all__ = ["HOLDER", "Moment", "apply_rules", "check_status", "is_in_flight", "keep_untold", "recovered"]
-
-# On disk: do not rename.
-HOLDER: Final = "held_by"
 
 Fields: TypeAlias = dict[str, Any]
 

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, overload
 
 from fsstate import names
 from fsstate.backends.base import LOG, Ref
+from fsstate.catalogue import check_declared
 from fsstate.checkpoints import Checkpoints
 from fsstate.collection import Collection
 from fsstate.dynamic_tools import Tool, tools_of
@@ -132,6 +133,7 @@ class SessionHandle:
 
     def records(self, kind: RecordType[T]) -> Records[T]:
         """Return the session's records of a type that you declared with `parent="sessions"`, in its folder."""
+        check_declared(kind)
         if kind.parent != CATEGORY:
             raise ValueError(f"{kind.category} do not belong to sessions; declare them with parent={CATEGORY!r}")
         return Records(self._shared, kind, self._owner)

@@ -95,8 +95,10 @@ class Store:
         self.path = path
         self.options = options
         self.backend = backend
-        self._types = {(kind.parent, kind.category): kind for kind in types}
+        self._types: dict[tuple[str | None, str], RecordType[Any]] = {}
         self._made: dict[object, Any] = {}
+        for kind in types:
+            self._declare(kind)
 
     def __repr__(self) -> str:
         return f"Store({self.path!r})"
@@ -201,13 +203,14 @@ class Store:
     def records(self, kind: RecordType[T]) -> Records[T]:
         """Return the records of a type that you declared. `recover` and `migrate` know the type from then on.
 
-        Raises ValueError for a type whose records belong to sessions: `store.session(id).records(kind)` has those.
+        Raises ValueError for a type whose records belong to sessions: `store.session(id).records(kind)` has those; and
+        for one in the category of fsstate's own records.
         """
         from fsstate.records import Records
 
+        self._declare(kind)
         if kind.parent is not None:
             raise ValueError(f"{kind.category} belong to {kind.parent}; use store.session(id).records(…)")
-        self._types[None, kind.category] = kind
         return self._part(kind, lambda: Records(self._shared, kind))
 
     def in_flight(self, *types: RecordType[Any]) -> list[InFlight]:
@@ -307,10 +310,17 @@ class Store:
             self.close()
             raise
 
+    def _declare(self, kind: RecordType[Any]) -> None:
+        from fsstate.catalogue import check_declared
+
+        check_declared(kind)
+        self._types[kind.parent, kind.category] = kind
+
     def _kinds(self, types: Sequence[RecordType[Any]]) -> Iterable[RecordType[Any]]:
         from fsstate.catalogue import BUILT_IN
 
-        return types or ({(kind.parent, kind.category): kind for kind in BUILT_IN} | self._types).values()
+        known = {(kind.parent, kind.category): kind for kind in BUILT_IN} | self._types
+        return dict.fromkeys(types or known.values())
 
     def _folders(self, kinds: Iterable[RecordType[Any]]) -> Iterator[RecordDocuments[Any]]:
         from fsstate.record_places import Places

@@ -44,12 +44,20 @@ def test_ones_own_records_are_alive(store: Store, plans: Records[Plan]) -> None:
     assert "held_by" not in written(store, "plans/s", "a")
 
 
-def test_the_holder_stays_until_the_status_goes(store: Store, plans: Records[Plan], elsewhere_in: Elsewhere) -> None:
+def test_whoever_goes_on_with_an_orphan_takes_it_up(
+    store: Store, plans: Records[Plan], neighbour: Store, elsewhere_in: Elsewhere
+) -> None:
     elsewhere_in(A, running(held_by=DEAD))
-    plans.change("a", title="x")
-    plans.put(Plan(id="a", session_id="s", status="running"))
     plans.update("a", lambda plan: plan)
-    assert written(store, "plans/s", "a")["held_by"] == DEAD
+    assert written(store, "plans/s", "a")["held_by"] == DEAD, "nothing was changed"
+    plans.change("a", title="x")
+    mine = written(store, "plans/s", "a")["held_by"]
+    assert mine != DEAD
+    assert plans.recover().settled == []
+    # Not from somebody who lives.
+    neighbour.records(PLANS).change("a", title="y")
+    plans.put(Plan(id="a", session_id="s", status="running"))
+    assert written(store, "plans/s", "a")["held_by"] == mine
 
 
 @pytest.mark.parametrize(
@@ -151,7 +159,7 @@ def test_one_that_waits_may_be_changed_without_being_held(store: Store, elsewher
 )
 def test_every_way_to_write_a_status(store: Store, elsewhere_in: Elsewhere, data: bytes) -> None:
     cycle = Lifecycle(steps={"ruht": ("läuft",), "läuft": ("ruht",)})
-    kind: RecordType[Plan] = RecordType("plans", Plan, lifecycle=cycle, recovery=Recovery("ruht", in_flight=("läuft",)))
+    kind = RecordType("plans", dict[str, Any], lifecycle=cycle, recovery=Recovery("ruht", in_flight=("läuft",)))
     elsewhere_in(Ref("plans", "a", JSON), data)
     assert [settled.was for settled in store.records(kind).recover().settled] == ["läuft"]
 
@@ -168,10 +176,10 @@ def test_every_way_to_write_a_status(store: Store, elsewhere_in: Elsewhere, data
 def test_records_that_begin_in_flight(store: Store, elsewhere_in: Elsewhere, data: bytes) -> None:
     cycle = Lifecycle(steps={"running": ("done", "failed"), "done": (), "failed": ()})
     kind: RecordType[dict[str, Any]] = RecordType(
-        "runs", dict, lifecycle=cycle, recovery=Recovery("failed", in_flight=("running",))
+        "tasks", dict, lifecycle=cycle, recovery=Recovery("failed", in_flight=("running",))
     )
-    elsewhere_in(Ref("runs", "a", JSON), data)
-    elsewhere_in(Ref("runs", "b", JSON), b'{\n  "status": "done"\n}\n')
+    elsewhere_in(Ref("tasks", "a", JSON), data)
+    elsewhere_in(Ref("tasks", "b", JSON), b'{\n  "status": "done"\n}\n')
     assert [settled.id for settled in store.records(kind).recover().settled] == ["a"]
 
 
@@ -185,9 +193,17 @@ def test_older_versions(store: Store, elsewhere_in: Elsewhere) -> None:
     on_disk = written(store, "plans", "a")
     assert (on_disk["status"], on_disk["schema_version"], on_disk["extra"]) == ("failed", 3, 1)
     elsewhere_in(Ref("plans", "a", JSON), b'{"status": "running", "schema_version": 4}')
-    report = plans.recover()
-    assert isinstance(report.problems[0], NewerVersionError)
-    assert report.settled == []
+    orphan = b'{"status": "running", "schema_version": 3}'
+    elsewhere_in(Ref("plans", "b", JSON), orphan)
+    with pytest.raises(NewerVersionError):
+        plans.recover()
+    assert on_disk_of(store, "b") == orphan, "nothing is touched where a newer program wrote"
+
+
+def on_disk_of(store: Store, name: str) -> bytes:
+    blob = store.backend.read(Ref("plans", name, JSON))
+    assert blob is not None
+    return blob.data
 
 
 def said(document: dict[str, Any]) -> dict[str, Any]:
@@ -266,6 +282,6 @@ def test_a_recovery_must_be_a_step(recovery: Recovery) -> None:
 
 def test_a_recovery_may_lead_to_a_status_of_ones_own(store: Store, elsewhere_in: Elsewhere) -> None:
     cycle = Lifecycle({"running": ("done", "*"), "done": (), "*": ()})
-    kind: RecordType[Plan] = RecordType("plans", Plan, lifecycle=cycle, recovery=Recovery("abandoned", ("running",)))
+    kind = RecordType("plans", dict[str, Any], lifecycle=cycle, recovery=Recovery("abandoned", ("running",)))
     elsewhere_in(Ref("plans", "a", JSON), b'{"status": "running"}')
     assert [settled.status for settled in store.records(kind).recover().settled] == ["abandoned"]

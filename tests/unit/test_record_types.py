@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ from fsstate.record_types import RecordType, Recovery, Signs
 class Plan(msgspec.Struct):
     id: str
     status: str = "draft"
+    team: str | None = None
+    size: int = 0
     updated_at: datetime | None = None
 
 
@@ -69,9 +72,57 @@ def test_what_is_surely_at_rest_is_not_parsed() -> None:
     assert signs.may_be_in_flight(b'{"status":"run\\u006eing"}')
 
 
+@dataclass
+class Held:
+    id: str
+    held_by: str = ""
+
+
+@dataclass
+class Versioned:
+    id: str
+    schema_version: int = 1
+
+
+class Camel(msgspec.Struct, rename="camel"):
+    id: str
+    created_at: datetime | None = None
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "reason"),
+    [
+        (Held, {}, "'held_by' is fsstate's own"),
+        (Versioned, {}, "'schema_version' is fsstate's own"),
+        (Camel, {}, "'created_at' has another name in the document"),
+        (Plan, {"indexed": ("sise",)}, "Plan has no field 'sise'"),
+        (Plan, {"group_by": "nog"}, "Plan has no field 'nog'"),
+        (Plan, {"keep": 2}, "Plan has no field 'created_at'"),
+        (Plan, {"order_by": "-updatd_at"}, "Plan has no field 'updatd_at'"),
+        (Plan, {"lifecycle": Lifecycle({"draft": ("doen",), "done": ()})}, "no steps for doen"),
+        (Plan, {"lifecycle": Lifecycle({"draft": ()}, {"done": "updated_at"})}, "no steps for done"),
+        (Plan, {"lifecycle": Lifecycle({})}, "no steps for any status"),
+        (Plan, {"lifecycle": Lifecycle({"new": ("draft",), "draft": ()})}, "a Plan begins as 'draft'"),
+        (Camel, {"lifecycle": CYCLE}, "'created_at'|no field 'status'"),
+        (Plan, {"lifecycle": CYCLE, "recovery": Recovery("failed", ())}, "statuses that are in flight"),
+        (Plan, {"lifecycle": CYCLE, "recovery": Recovery("failed", ("running",), {"id": "x"})}, "cannot set 'id'"),
+    ],
+)
+def test_declarations_that_contradict_the_model(model: Any, given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        RecordType("plans", model, **given)
+
+
+def test_arguments_of_another_kind() -> None:
+    with pytest.raises(TypeError, match="a sequence of names"):
+        RecordType("plans", Plan, indexed="size")
+    with pytest.raises(TypeError, match=r"must be a fsstate\.Lifecycle"):
+        RecordType("plans", Plan, lifecycle={"draft": ()})  # type: ignore[arg-type]
+
+
 def test_a_type_that_begins_in_flight() -> None:
     cycle = Lifecycle(steps={"running": ("done",), "done": ()})
-    signs = Signs(RecordType("plans", Plan, lifecycle=cycle, recovery=Recovery("done", ("running",))))
+    signs = Signs(RecordType("plans", dict, lifecycle=cycle, recovery=Recovery("done", ("running",))))
     assert not signs.may_be_in_flight(b'{\n  "id": "a",\n  "status": "done"\n}\n')
     # Nested, or not as fsstate writes it: who knows.
     for data in (

@@ -65,6 +65,14 @@ def test_a_limit_of_nothing_is_refused(limits: dict[str, object]) -> None:
         PrunePolicy(**limits)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "limits", [{"keep": 1.5}, {"keep": True}, {"keep": float("nan")}, {"batch": 0.5}, {"batch": "1"}, {"ttl": 3600}]
+)
+def test_what_is_no_limit_is_refused(limits: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match="must be a"):
+        PrunePolicy(**limits)  # type: ignore[arg-type]
+
+
 def test_a_policy_without_limits_prunes_nothing_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "fsstate"):
         assert ids(days_ago(1000), PrunePolicy()) == []
@@ -115,7 +123,8 @@ def test_the_oldest_are_too_many() -> None:
 
 
 def test_what_cannot_be_judged_stays() -> None:
-    assert Folder({"a": None, "b": 1, "c": 2}).surplus(Newest(2)) == ["b", "c"]
+    # Nor does it take the place of one that can be.
+    assert Folder({"a": None, "b": 1, "c": 2}).surplus(Newest(2)) == ["b"]
     assert Folder({"a": None}).surplus(Newest(1)) == []
 
 
@@ -135,8 +144,9 @@ def test_ages_are_remembered_and_those_that_are_to_go_looked_at_again() -> None:
     folder.busy.add("b")
     assert folder.surplus(newest) == ["c"]
     folder.ages["c"] = None
-    assert folder.surplus(newest) == ["a"]
+    assert folder.surplus(newest) == []
     folder.busy.clear()
+    folder.ages["f"] = 5
     assert folder.surplus(newest) == ["b"]
     del folder.ages["b"]
     folder.ages |= {"d": 4, "e": 0}

@@ -32,6 +32,7 @@ class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: str
     status: str = "draft"
     title: str | None = None
+    error: str | None = None
     words: int = 0
     created_at: datetime | None = None
     updated_at: datetime | None = None
