@@ -14,7 +14,7 @@ from fsstate.names import name_for
 from fsstate.record_types import RecordType
 from fsstate.times import format_time, parse_time
 
-__all__ = ["Cells", "Item", "Owned", "Reader", "fields", "moment"]
+__all__ = ["Cells", "Item", "Owned", "Reader", "fields", "moment", "session_times"]
 
 Item: TypeAlias = SessionItem | DocumentItem
 # A condition on rows, and what stands in it for its question marks.
@@ -63,7 +63,7 @@ class Cells:
         try:
             return codec.decode_bytes(value.encode(), name)
         except CorruptRecordError as error:
-            self._note(f"column {name} was kept as text, as it is no sound JSON: {error.reason}")
+            self.note(f"column {name} was kept as text, as it is no sound JSON: {error.reason}")
             return value
 
     def time(self, name: str) -> str | None:
@@ -87,12 +87,13 @@ class Cells:
         rest = self.rest()
         return {system: rest} if rest else {}
 
+    def note(self, reason: str) -> None:
+        """Say that something of the row was not imported as it was found."""
+        self._landing.note(self.place, reason)
+
     def refuse(self, reason: str) -> None:
         """Say that the row cannot be imported."""
         self._landing.fail(self.kind, self.place, f"not imported: {reason}")
-
-    def _note(self, reason: str) -> None:
-        self._landing.note(self.place, reason)
 
     def _time(self, name: str, parse: Callable[[Any], datetime]) -> str | None:
         value = self._cells.get(name)
@@ -100,7 +101,7 @@ class Cells:
             return None if value is None else format_time(parse(self.take(name)))
         except (ValueError, TypeError, OverflowError):
             self._cells[f"{name}{_AS_FOUND}"] = value
-            self._note(f"column {name} was kept as {name}{_AS_FOUND}, as {value!r} is no time")
+            self.note(f"column {name} was kept as {name}{_AS_FOUND}, as {value!r} is no time")
             return None
 
 
@@ -207,6 +208,11 @@ def _is_fit(kind: RecordType[Any], value: Object) -> bool:
         # Told when it is written.
         return True
     return True
+
+
+def session_times(created: str | None, updated: str | None) -> Object:
+    """A session's times. One that cannot be told is the other, as a new session has the time of now."""
+    return {"created_at": created or updated, "updated_at": updated or created}
 
 
 def moment(seconds: Any) -> Any:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_object
+from fsstate.integrations.landing import KEY
 from fsstate.integrations.sqlite.database import Table
-from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields
+from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields, session_times
 from fsstate.session_config import CONFIGS
 from fsstate.tool_calls import LIFECYCLE
 
@@ -28,6 +29,10 @@ _NAME: Final = "steer"
 # What an entry has of its own; data with a field of such a name is kept as one piece.
 _ENTRY: Final = frozenset({"seq", "fsstate", "kind", "at", "data"})
 
+# Where the policies keep the names of approved tools.
+_NAMES_IN: Final = {"pre_approved": "tools", "mixed": "pre_approved"}
+_UNUSED: Final = "pre_approved_tools_as_found"
+
 
 def read(reader: Reader) -> Iterator[Item]:
     """Give all that the database holds."""
@@ -42,15 +47,16 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
     owned: Owned = ("session_id = ?", (name,))
     messages = reader.entries("messages", "sequence_num, rowid", owned, _message)
     head = reader.head(cells, "active_message_id", messages)
-    config, metadata = _config(reader, cells), cells.json("metadata")
+    config, metadata, kept = _config(reader, cells), *_metadata(cells)
     return SessionItem(
         system=_NAME,
         id=name,
         place=cells.place,
-        fields=fields(
-            status=cells.text("status"), created_at=cells.time("created_at"), updated_at=cells.time("updated_at")
-        ),
-        metadata={**(metadata if is_object(metadata) else fields(metadata=metadata)), **cells.kept(_NAME)},
+        fields={
+            **fields(status=cells.text("status")),
+            **session_times(cells.time("created_at"), cells.time("updated_at")),
+        },
+        metadata={**metadata, **_kept(cells, kept)},
         logs={
             "messages": messages,
             "tool_calls": reader.entries("tool_calls", "rowid", owned, _tool_call),
@@ -61,15 +67,32 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
     )
 
 
+def _metadata(cells: Cells) -> tuple[Object, Object]:
+    """The user's metadata as it may stand in a session's, and what would stand where an import keeps its own."""
+    found = cells.json("metadata")
+    metadata: Object = dict(found) if is_object(found) else fields(metadata=found)
+    return metadata, {key: metadata.pop(key) for key in (KEY, _NAME) if key in metadata}
+
+
+def _kept(cells: Cells, metadata: Object) -> Object:
+    """What else there is of the session, under the system's name."""
+    for key in metadata:
+        cells.note(f"metadata.{key} was kept as metadata.{_NAME}.metadata.{key}, as an import keeps its own there")
+    rest = cells.rest() | fields(metadata=metadata or None)
+    return {_NAME: rest} if rest else {}
+
+
 def _config(reader: Reader, cells: Cells) -> list[DocumentItem]:
     """The session's config. The policy's own columns overrule the copy in the tool config, as they do in steer."""
     found = cells.json("tool_config")
     tools: Object = dict(found) if is_object(found) else fields(tool_config=found)
     policy = tools.pop("approval_policy", None)
     tools |= fields(visibility=_visibility(tools.get("visibility")))
-    tools["approval"] = _approval(cells.text("tool_policy_type"), cells.json("pre_approved_tools"), policy)
+    kind, names = cells.text("tool_policy_type"), cells.json("pre_approved_tools")
+    tools["approval"] = _approval(kind, names, policy)
     workspace, prompt = _workspace(cells.json("workspace_config")), cells.text("system_prompt")
-    fitted = reader.fitted(CONFIGS, fields(workspace=workspace, tools=tools, system_prompt=prompt), cells)
+    value = fields(workspace=workspace, tools=tools, system_prompt=prompt) | _without_use(kind, names, cells)
+    fitted = reader.fitted(CONFIGS, value, cells)
     return [] if fitted is None else [reader.counted(DocumentItem("documents", "", "config", fitted, cells.place))]
 
 
@@ -78,9 +101,17 @@ def _approval(kind: str | None, names: Any, copy: Any) -> Any:
     found: Object = copy if is_object(copy) else {}
     if kind is None:
         return found
-    told: Object = {"pre_approved": {"tools": names}, "mixed": {"pre_approved": names}}.get(kind, {})
+    told: Object = {_NAMES_IN[kind]: names} if kind in _NAMES_IN else {}
     asked = fields(ask_for_others=found.get("ask_for_others")) if found.get("type") == kind else {}
     return {"type": kind, **told, **asked}
+
+
+def _without_use(kind: str | None, names: Any, cells: Cells) -> Object:
+    """The names of approved tools where the policy has no place for them."""
+    if kind in _NAMES_IN or names is None or names == []:
+        return {}
+    cells.note(f"column pre_approved_tools was kept as {_UNUSED} in the config, as the policy {kind!r} has none")
+    return {_UNUSED: names}
 
 
 def _visibility(found: Any) -> Any:
