@@ -427,13 +427,16 @@ def test_records_that_do_not_fit_are_told(store: Store, codewhale: Path) -> None
     )
     report = import_sqlite(store, codewhale, "codewhale")
     assert [(problem.place, problem.reason) for problem in report.problems] == [
-        ("table jobs, row 1", "not imported: 'odd' is no status of jobs"),
+        (
+            "table jobs, row 1",
+            "it was imported as queued, as 'odd' is no status of jobs; that is kept as status_as_found",
+        ),
         ("table jobs, row 2", "progress was kept as progress_as_found, as it does not fit"),
         ("table workflow_runs, row 1", "column started_at was kept as started_at_as_found, as 'then' is no time"),
         ("table leaf_runs, row 1", "artifacts was kept as artifacts_as_found, as it does not fit"),
     ]
-    assert numbers(report)["jobs"] == (2, 1, 0, 1)
-    assert store.jobs.ids() == ["job-2"]
+    assert numbers(report)["jobs"] == (2, 2, 0, 0)
+    assert store.jobs.ids() == ["job-1", "job-2"]
     assert store.collection("jobs")["job-2"]["progress_as_found"] == "most"
     assert store.workflow("w1").leaves.require("l1").artifacts == []
 

@@ -9,7 +9,7 @@ from fsstate import CorruptRecordError, codec
 from fsstate.goals import GOALS
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_list, is_object
 from fsstate.integrations.sqlite.database import Table
-from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields, moment
+from fsstate.integrations.sqlite.reading import Cells, Item, Owned, Reader, fields, moment, session_times
 from fsstate.jobs import JOBS
 from fsstate.names import name_for
 from fsstate.record_types import RecordType
@@ -33,6 +33,12 @@ TABLES: Final = {
     "teacher_candidates": Table("workflows", (*_OF_RUN, "candidate_id"), since=2),
 }
 _NAME: Final = "codewhale"
+_ARCHIVED: Final = "archived"
+_IDLE: Final = "idle"
+# The most that a job's progress can be.
+_FULL: Final = 100
+# Of what a job's row tells in its detail.
+_DETAIL_VERSION: Final = 1
 # What belongs to a workflow run.
 _BELONGINGS: Final[dict[str, RecordType[Any]]] = {
     "branch_runs": BRANCHES,
@@ -67,27 +73,39 @@ def _session(reader: Reader, cells: Cells) -> SessionItem:
     messages = reader.entries("messages", "id", owned, _message)
     head = reader.head(cells, "current_leaf_id", messages)
     source = _source(messages)
-    created, updated = cells.seconds("created_at"), cells.seconds("updated_at")
-    archived = cells.seconds("archived_at") or updated
+    times = session_times(cells.seconds("created_at"), cells.seconds("updated_at"))
     known = fields(
         title=cells.text("title"),
-        status=cells.text("status"),
         parent_id=None if source is None else name_for(source),
-        created_at=created,
-        updated_at=updated,
-        archived_at=archived if cells.take("archived") else None,
         memory_mode=cells.text("memory_mode"),
+        **_status(cells, times["updated_at"]),
     )
     return SessionItem(
         system=_NAME,
         id=name,
         place=cells.place,
-        fields=known,
+        fields=known | times,
         metadata=cells.kept(_NAME),
         logs={"messages": messages},
         head=head,
         documents=[*_goals(reader, owned), *_tools(reader, owned), *_checkpoints(reader, owned)],
     )
+
+
+def _status(cells: Cells, updated: str | None) -> Object:
+    """The status, and when a thread was archived: in fsstate that is no status, so that it ends with the time.
+
+    What does not become either stays among the rest.
+    """
+    is_archived = cells.peek("status") == _ARCHIVED
+    status = _IDLE if is_archived else cells.text("status")
+    if not is_archived and not cells.peek("archived"):
+        cells.take("archived")
+        return fields(status=status)
+    at = cells.seconds("archived_at") or updated
+    if at is not None:
+        cells.take("archived")
+    return fields(status=status, archived_at=at)
 
 
 def _message(cells: Cells) -> Entry:
@@ -161,10 +179,26 @@ def _job(cells: Cells) -> Object:
     value = fields(name=cells.text("name"), status=cells.text("status"), progress=cells.take("progress"))
     value |= fields(created_at=cells.seconds("created_at"), updated_at=cells.seconds("updated_at"))
     told = _parsed(cells.peek("detail"))
-    if "schema_version" in told:
+    version = told.get("schema_version")
+    if version == _DETAIL_VERSION:
         cells.take("detail")
-        return value | _detailed(told)
-    return value | fields(detail=cells.text("detail"))
+        return _judged(value | _detailed(told), cells)
+    if version is not None:
+        cells.note(f"detail was kept whole, as version {version!r} of it is not known; {_DETAIL_VERSION} is")
+    return _judged(value | fields(detail=cells.text("detail")), cells)
+
+
+def _judged(job: Object, cells: Cells) -> Object:
+    """The job with what no job can have kept beside it."""
+    status, progress = job.get("status"), job.get("progress")
+    unfit: Object = {}
+    if JOBS.lifecycle is not None and not JOBS.lifecycle.knows(JOBS.status_of(job)):
+        unfit |= {"status": "queued", "status_as_found": status}
+        cells.note(f"it was imported as queued, as {status!r} is no status of jobs; that is kept as status_as_found")
+    if isinstance(progress, int | float) and not 0 <= progress <= _FULL:
+        unfit |= {"progress": None, "progress_as_found": progress}
+        cells.note(f"progress was kept as progress_as_found, as {progress!r} is no percentage")
+    return {key: value for key, value in (job | unfit).items() if value is not None}
 
 
 def _detailed(told: Object) -> Object:
@@ -182,7 +216,14 @@ def _retry(retry: Object) -> Object:
 
 
 def _phase(entry: Any) -> Any:
-    return entry | fields(at=moment(entry.get("at"))) if is_object(entry) else entry
+    """One thing that happened to a job. Of its attempts, it has what changes; the rest stays as it is."""
+    if not is_object(entry):
+        return entry
+    found = entry.get("retry")
+    retry: Object = dict(found) if is_object(found) else {}
+    tried = fields(attempt=retry.pop("attempt", None), next_retry_at=moment(retry.pop("next_retry_at", None)))
+    rest = {key: value for key, value in entry.items() if key != "retry" or not is_object(value)}
+    return rest | fields(at=moment(entry.get("at")), retry=retry or None) | tried
 
 
 def _traced(cells: Cells) -> Object:
