@@ -39,7 +39,9 @@ class Sessions(SessionScope):
     def auto_prune(self, policy: PrunePolicy | None, *, cooldown: timedelta = timedelta(hours=1)) -> None:
         """From now on, after a session was saved, prune in the background: at most once per `cooldown`. None ends it.
 
-        What goes wrong there is logged. Closing the store waits a little for a sweep under way.
+        Saved means created, or its document changed: what is appended to messages and other logs begins no sweep, so a
+        program that only goes on with old sessions calls `prune` now and then. What goes wrong there is logged.
+        Closing the store waits a little for a sweep under way. Raises TypeError for a `cooldown` that is no timedelta.
         """
         self._sweeper.auto_prune(policy, cooldown)
 

@@ -161,6 +161,13 @@ def test_a_sweep_that_fails_is_logged(
         sessions.create(id="a")
         assert failed.wait(10)
         sessions.close()
+def test_a_cooldown_is_a_time_to_wait(sessions: Sessions) -> None:
+    with pytest.raises(TypeError, match="cooldown must be a timedelta"):
+        sessions.auto_prune(WEEK, cooldown=3600)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must not be negative"):
+        sessions.auto_prune(WEEK, cooldown=timedelta(seconds=-1))
+
+
     assert "boom" in caplog.text
     sessions.auto_prune(None)
     sessions.create(id="b")
