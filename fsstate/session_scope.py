@@ -341,7 +341,7 @@ class SessionScope(ABC):
         """Delete the sessions that a policy wants to go, with all that belongs to them; tell which went and why.
 
         A session that was touched since the sweep looked at it stays, as does one that is locked or being written to,
-        or that cannot be read. With `dry_run` nothing is deleted.
+        that tells no time, or that cannot be read. With `dry_run` nothing is deleted.
         """
         return self._sweeper.prune(policy, dry_run=dry_run)
 

@@ -1,7 +1,7 @@
 """Pruning documents together with what belongs to them: looks, lets the policy decide, and looks again under the lock.
 
 An error while looking never prunes, and neither does one while deleting: what could not be judged or deleted is kept,
-and the report says why.
+and the report says why. What tells no time cannot be judged.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ _log = logging.getLogger("fsstate")
 
 
 class Seen(NamedTuple):
-    """A document as the sweep saw it. `mark` differs once it, or anything that belongs to it, was touched."""
+    """A document as the sweep saw it. `mark` differs once it, or anything that belongs to it, was touched.
+
+    One that `is_busy` stays, as does one without a time.
+    """
 
     ref: Ref
     last_active: datetime | None
     mark: object
+    is_busy: bool = False
 
 
 class Sweeper:
@@ -58,7 +62,9 @@ class Sweeper:
         """Delete what the policy wants to go, unless it was touched since it was looked at."""
         report = PruneReport([], [], dry_run)
         seen = self._look_at_all(report)
-        candidates = [Candidate(name, each.last_active) for name, each in seen.items()]
+        idle = {name: each for name, each in seen.items() if not each.is_busy}
+        report.kept.extend(Kept(name, "undated") for name, each in idle.items() if each.last_active is None)
+        candidates = [Candidate(name, each.last_active) for name, each in idle.items()]
         for expired in select_expired(candidates, policy, self._clock()):
             if dry_run:
                 report.pruned.append(Pruned(*expired))
@@ -135,4 +141,4 @@ class Sweeper:
         except Exception as error:  # noqa: BLE001 - nobody waits for this thread; the next sweep comes
             _log.warning("pruning in the background failed: %s", str(error))
         else:
-            _log.info("pruned %d, kept %d that were due", len(report.pruned), len(report.kept))
+            _log.info("pruned %d, kept %d that were due or cannot be judged", len(report.pruned), len(report.kept))

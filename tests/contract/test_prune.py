@@ -11,6 +11,7 @@ from fsstate.retention import Kept, PrunePolicy
 from fsstate.sessions import Sessions
 from fsstate.store import Store
 from tests.contract.conftest import Elsewhere, FakeClock, wait_for
+from tests.contract.plans import PLANS
 
 WEEK = PrunePolicy(ttl=timedelta(days=7))
 
@@ -112,9 +113,24 @@ def test_what_cannot_be_read_stays(sessions: Sessions, clock: FakeClock, elsewhe
     clock.advance(days=8)
     report = sessions.prune(WEEK)
     assert [each.id for each in report.pruned] == ["old"]
-    assert [each.id for each in report.kept] == ["broken"]
+    assert [each.id for each in report.kept] == ["broken", "timeless"]
     assert report.kept[0].reason.startswith("error: ")
+    assert report.kept[1].reason == "undated"
     assert sessions.ids() == ["broken", "timeless"]
+
+
+def test_records_that_tell_no_time_stay_and_are_named(store: Store, clock: FakeClock, elsewhere_in: Elsewhere) -> None:
+    plans = store.records(PLANS)
+    plans.create("old")
+    plans.create("busy", status="running")
+    elsewhere_in(Ref("plans", "timeless", JSON), b"{}")
+    elsewhere_in(Ref("plans", "at_work", JSON), b'{"status": "running"}')
+    clock.advance(days=8)
+    planned = plans.prune(WEEK, dry_run=True)
+    report = plans.prune(WEEK)
+    assert [each.id for each in report.pruned] == ["plans/old.json"]
+    assert report.kept == planned.kept == [Kept("plans/timeless.json", "undated")]
+    assert plans.ids() == ["at_work", "busy", "timeless"]
 
 
 def test_who_was_deleted_meanwhile_is_not_told_as_pruned(
@@ -145,6 +161,13 @@ def test_pruning_after_a_save(sessions: Sessions, clock: FakeClock) -> None:
     assert sessions.ids() == ["new", "newer"]
 
 
+def test_a_cooldown_is_a_time_to_wait(sessions: Sessions) -> None:
+    with pytest.raises(TypeError, match="cooldown must be a timedelta"):
+        sessions.auto_prune(WEEK, cooldown=3600)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must not be negative"):
+        sessions.auto_prune(WEEK, cooldown=timedelta(seconds=-1))
+
+
 def test_a_sweep_that_fails_is_logged(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,13 +184,6 @@ def test_a_sweep_that_fails_is_logged(
         sessions.create(id="a")
         assert failed.wait(10)
         sessions.close()
-def test_a_cooldown_is_a_time_to_wait(sessions: Sessions) -> None:
-    with pytest.raises(TypeError, match="cooldown must be a timedelta"):
-        sessions.auto_prune(WEEK, cooldown=3600)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must not be negative"):
-        sessions.auto_prune(WEEK, cooldown=timedelta(seconds=-1))
-
-
     assert "boom" in caplog.text
     sessions.auto_prune(None)
     sessions.create(id="b")
