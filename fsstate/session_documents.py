@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from datetime import datetime
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Self, TypedDict
 
 import msgspec
 
-from fsstate.backends.base import Ref
+from fsstate.backends.base import Blob, Ref
+from fsstate.errors import InvalidValueError
 from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.record_types import RecordType
 from fsstate.shared import Shared
@@ -24,6 +26,7 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     - `status`: "active", "ended", or your own.
     - `parent_id`: the session that it was forked from, `parent_message_id` the message there.
+    - `label`: names one session; `Sessions.set_label` gives it.
     - `memory_mode`: how an agent's memory takes part in it, in a word of your own.
     - `updated_at`: when this document last changed; a summary's is later if a log's last entry is.
     - `metadata`: any JSON.
@@ -69,6 +72,21 @@ class SessionDocuments(RecordDocuments[Session]):
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared, SESSIONS, CATEGORY)
+        self._may_label = False
+
+    def labelling(self) -> Self:
+        """The same documents, where a label may be given: to whoever sees to it that no two have it."""
+        documents = copy(self)
+        documents._may_label = True
+        return documents
+
+    def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
+        if not self._may_label:
+            label = self._decode(Blob(data), ref).label
+            # Taking it away is nobody's business, and neither is what another program wrote there.
+            if label is not None and (blob is None or label != self._decode(blob, ref).label):
+                raise InvalidValueError("a label names one session; give it with set_label", at="$.label")
+        return super()._settled(data, blob, ref)
 
     def _told_by_place(self, document: Fields, ref: Ref) -> Fields:
         return {"id": ref.name}

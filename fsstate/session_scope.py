@@ -121,8 +121,9 @@ class SessionScope(ABC):
         """Read, change and save a session under its lock; return it as saved.
 
         `fn` changes the session in place or returns a new one, and may run again when somebody changed the file
-        without the lock. `updated_at` is set when anything changed. Raises NotFoundError when there is none, and
-        LockTimeoutError when its lock was not free within `timeout` seconds (None: the store's default).
+        without the lock. `updated_at` is set when anything changed. Raises NotFoundError when there is none,
+        LockTimeoutError when its lock was not free within `timeout` seconds (None: the store's default), and
+        InvalidValueError for another `label`, which `set_label` gives.
         """
         session = self._documents.update(id, fn, timeout=timeout)
         self.saved()
@@ -202,12 +203,12 @@ class SessionScope(ABC):
         empty one.
         """
         if label is None:
-            return self.update(id, setting("label", None))
+            return self._write_label(id, None)
         label = _label(label)
         # No record: the lock that keeps two labellers apart. A session's own lock is that of a JSON document.
         held = self._backend.lock(Ref(CATEGORY, "labels", MARKDOWN))
         try:
-            session = self.update(id, setting("label", label))
+            session = self._write_label(id, label)
             self._take_label(label, besides=id)
         finally:
             held.release()
@@ -304,13 +305,13 @@ class SessionScope(ABC):
 
         A beginning has 6 characters or more. Raises AmbiguousIdError when several fit, NotFoundError when none does.
         """
-        found = [needle] if names.is_name(needle) and needle in self else []
+        found, hint = [needle] if names.is_name(needle) and needle in self else [], "give more characters"
         if not found and len(needle) >= _SHORTEST_PREFIX:
             found = [each for each in self.ids() if each.startswith(needle)]
         if not found:
-            found = self._labelled(needle.strip())
+            found, hint = self._labelled(needle.strip()), "give an id"
         if len(found) > 1:
-            raise AmbiguousIdError(needle, found)
+            raise AmbiguousIdError(needle, found, hint=hint)
         session = self.get(found[0]) if found else None
         if session is None:
             raise NotFoundError(needle, f"no session has the id or label {needle!r}, or an id that begins so")
@@ -440,6 +441,11 @@ def _label(label: str) -> str:
     if not label:
         raise InvalidValueError("a label must not be empty", at="$.label")
     return label
+
+    def _write_label(self, name: str, label: str | None) -> Session:
+        session = self._documents.labelling().update(name, setting("label", label))
+        self.saved()
+        return session
 
 
 def _folded(title: str | None) -> str | None:

@@ -243,6 +243,31 @@ def test_find(sessions: Sessions) -> None:
     assert sessions.find("abcdef-2").id == "abcdef-2"
     assert sessions.find("mine").id == "abcdef-1"
     sessions.delete("abcdef")
+def test_only_set_label_gives_a_label(sessions: Sessions) -> None:
+    sessions.create(id="one", label="work")
+    sessions.create(id="two", label="play")
+    for label in ("work", "  "):
+        with pytest.raises(InvalidValueError, match="set_label"):
+            sessions.update("two", lambda session, label=label: setattr(session, "label", label))  # type: ignore[misc]
+        with pytest.raises(InvalidValueError, match=r"\$\.label"), sessions.edit("two") as session:
+            session.label = label
+    assert sessions["two"].label == "play"
+    with sessions.edit("two") as session:
+        session.title = "T"
+    assert sessions.update("two", lambda session: setattr(session, "label", None)).label is None
+
+
+def test_labels_that_a_file_has_already(sessions: Sessions, elsewhere_in: Elsewhere) -> None:
+    for name in ("one", "two"):
+        elsewhere_in(Ref("sessions", name, JSON), b'{"label": " work "}')
+        assert sessions.update(name, lambda session: setattr(session, "title", "T")).label == " work "
+        sessions.set_label(name, None)
+        elsewhere_in(Ref("sessions", name, JSON), b'{"label": "work"}')
+    with pytest.raises(AmbiguousIdError, match="give an id"):
+        sessions.find("work")
+    assert sessions.set_label("two", "work") == sessions.find("work")
+
+
     with pytest.raises(AmbiguousIdError) as caught:
         sessions.find("abcdef")
     assert caught.value.matches == ["abcdef-1", "abcdef-2"]
