@@ -13,6 +13,7 @@ from contextlib import suppress
 from fsstate.backends.base import Blob, Ref
 from fsstate.documents import Item, Record
 from fsstate.errors import AlreadyExistsError, InvalidValueError, NotFoundError, WrongOwnerError
+from fsstate.names import is_name
 from fsstate.session_documents import Session, SessionDocuments
 from fsstate.session_scope import SessionScope
 from fsstate.shared import Shared
@@ -69,11 +70,20 @@ class _OwnedDocuments(SessionDocuments):
         return session
 
     def _settled(self, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
-        if not self._has(super()._decode(Blob(data), ref)):
+        session = super()._decode(Blob(data), ref)
+        if not self._has(session):
             where = self._where(ref)
             reason = f"can only belong to {self.user_id!r} here; to give it to somebody else, use store.sessions"
             raise WrongOwnerError(where, f"{where} {reason}")
+        parent = session.parent_id
+        if parent is not None and (blob is None or parent != super()._decode(blob, ref).parent_id):
+            self._check_parent(parent)
         return super()._settled(data, blob, ref)
+
+    def _check_parent(self, name: str) -> None:
+        # One that does not exist belongs to nobody else: an import may bring it later.
+        if is_name(name) and not self.is_within_reach(name):
+            raise WrongOwnerError(self.path_of(name))
 
 
 class OwnedSessions(SessionScope):
@@ -81,7 +91,8 @@ class OwnedSessions(SessionScope):
 
     All that it returns, changes and deletes is the user's. A session of somebody else, or of nobody, is as one that
     does not exist; but whoever would create or `check` one under its id gets WrongOwnerError. What is created belongs
-    to the user, and stays so: giving another `user_id` raises WrongOwnerError. A label names one session of the user.
+    to the user, and stays so: giving another `user_id`, or a `parent_id` of somebody else's session, raises
+    WrongOwnerError. A label names one session of the user.
 
     It is no more than a way of looking, cheap to make: nothing is read, and there is nothing to close.
     """
@@ -89,8 +100,7 @@ class OwnedSessions(SessionScope):
     # Public methods are not overridden: the async mirror calls those of SessionScope.
 
     def __init__(self, sessions: SessionScope, user_id: str) -> None:
-        if not user_id:
-            raise InvalidValueError("an owner's id must not be empty", at="$.user_id")
+        _check_owner(user_id)
         self._owned = _OwnedDocuments(sessions._shared, user_id)
         self._everyones = sessions
         super().__init__(sessions._shared, self._owned, sessions._digests)
@@ -126,3 +136,10 @@ class OwnedSessions(SessionScope):
             with suppress(NotFoundError):
                 self.check(session.id)
             raise
+
+
+def _check_owner(user_id: object) -> None:
+    if not isinstance(user_id, str):
+        raise InvalidValueError(f"an owner's id is a text, not {user_id!r}", at="$.user_id")
+    if not user_id:
+        raise InvalidValueError("an owner's id must not be empty", at="$.user_id")

@@ -28,7 +28,7 @@ class Sessions(SessionScope):
     def owned_by(self, user_id: str) -> OwnedSessions:
         """Return the sessions of one user, with which those of all others do not exist. Reads nothing.
 
-        Raises InvalidValueError for an empty `user_id`.
+        Raises InvalidValueError for a `user_id` that is empty or no text.
         """
         return OwnedSessions(self, user_id)
 

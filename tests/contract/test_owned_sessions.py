@@ -216,8 +216,27 @@ def test_a_deletion_decides_under_the_lock(store: Store, ada: OwnedSessions) -> 
 
 
 def test_an_owner_has_an_id(store: Store) -> None:
-    with pytest.raises(InvalidValueError, match="user_id"):
-        store.sessions.owned_by("")
+    for user_id in ("", 5, None):
+        with pytest.raises(InvalidValueError, match="user_id"):
+            store.sessions.owned_by(user_id)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("theirs", THEIRS)
+def test_parents_are_mine(store: Store, ada: OwnedSessions, theirs: str, unchanged: Callable[[], bool]) -> None:
+    hanging: list[Callable[[], object]] = [
+        lambda: ada.create(id="new", parent_id=theirs),
+        lambda: ada.get_or_create("new", parent_id=theirs),
+        lambda: ada.update("adas", lambda session: setattr(session, "parent_id", theirs)),
+    ]
+    for hang in hanging:
+        with pytest.raises(WrongOwnerError, match=theirs):
+            hang()
+    assert ada.ids() == ["adas"]
+    assert ada.create(parent_id="adas").parent_id == "adas"
+    assert ada.create(parent_id="a/b").parent_id == "a/b"
+    store.sessions.update("adas", lambda session: setattr(session, "parent_id", theirs))
+    assert ada.end("adas").parent_id == theirs
+    assert unchanged()
 
 
 @pytest.mark.parametrize("act", ["create", "get_or_create"])
