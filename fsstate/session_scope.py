@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,11 +29,21 @@ from fsstate.errors import (
     InvalidValueError,
     NotFoundError,
 )
-from fsstate.messages import Messages
+from fsstate.messages import Message, Messages
 from fsstate.retention import PrunePolicy, PruneReport
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, setting
 from fsstate.shared import Shared
-from fsstate.summaries import Digests, SessionFilter, SessionSummary, select, summarise
+from fsstate.steps import Steps
+from fsstate.summaries import (
+    Digests,
+    SessionFilter,
+    SessionSummary,
+    given_title,
+    project_of,
+    put_into,
+    select,
+    summarise,
+)
 from fsstate.sweeper import Seen, Sweeper
 
 __all__ = ["SessionScope"]
@@ -189,8 +200,11 @@ class SessionScope(ABC):
         return self.update(id, change)
 
     def move(self, id: str, project_id: str | None) -> Session:  # noqa: A002
-        """Put a session into a project; None takes it out of its own."""
-        return self.update(id, setting("project_id", project_id))
+        """Put a session into a project; None takes it out of its own.
+
+        A `project_id` or `project_ids` in its metadata, which count while it has no other, go from there.
+        """
+        return self.update(id, lambda session: put_into(session, project_id))
 
     def set_memory_mode(self, id: str, mode: str | None) -> Session:  # noqa: A002
         """Say how an agent's memory takes part in a session, in a word of your own; None takes it away."""
@@ -227,20 +241,22 @@ class SessionScope(ABC):
         """Create a session that goes on from another, at message `at` (None: its head), and return it.
 
         It has the same user and project, `parent_id` and `parent_message_id`. With `copy_messages` it begins with a
-        copy of the branch up to there, ids included; otherwise it is empty. Goal, tools, config and checkpoints stay
-        with the parent. Raises NotFoundError for a session or message that does not exist.
+        copy of the branch up to there, ids included, and of the steps up to the last that led to one of its messages;
+        otherwise it is empty. Goal, tools, config and checkpoints stay with the parent. Raises NotFoundError for a
+        session or message that does not exist.
         """
         parent = self.require(id)
         branch = self._messages(id).list(at, None if copy_messages else 1)
         new = Session(id=ids.new_id() if new_id is None else new_id, user_id=parent.user_id, title=title)
-        new.project_id, new.parent_id, new.metadata = parent.project_id, id, copied(dict(metadata or {}))
+        new.project_id, new.parent_id, new.metadata = project_of(parent), id, copied(dict(metadata or {}))
         new.parent_message_id = branch[-1].id if branch else None
         new.created_at = new.updated_at = self._clock()
         self._create(new, None, sweep=new_id is not None)
-        for message in branch:
-            # The copy has no writer.
-            message.status = "interrupted" if message.status == "streaming" else message.status
         if copy_messages:
+            self._copy_steps(id, new.id, branch)
+            for message in branch:
+                # The copy has no writer.
+                message.status = "interrupted" if message.status == "streaming" else message.status
             self._messages(new.id).extend(branch)
         return new
 
@@ -320,20 +336,21 @@ class SessionScope(ABC):
     def titles(self, ids: Iterable[str] | None = None) -> dict[str, str | None]:
         """Return the title that each session's document has, by id: of all sessions, or of those asked for.
 
-        None is for a session without one, and for an id without a session. Those made of a first message are not
-        among them; see `list`. What cannot be read is logged as a warning: it has no title, or is left out of all.
+        It is the session's, or else its metadata's. None is for a session without one, and for an id without a session.
+        Those made of a first message are not among them; see `list`. What cannot be read is logged as a warning: it has
+        no title, or is left out of all.
         """
         if ids is None:
-            return {item.name: item.value.title for item in self._documents.items()}
+            return {item.name: given_title(item.value) for item in self._documents.items()}
         return {each: self._title(each) for each in ids}
 
     def find_title(self, title: str) -> Session | None:
         """Return the session whose document has this title in any case, or None; of several the one updated last.
 
-        Sessions that cannot be read are logged and passed over.
+        Titles are those that `titles` gives. Sessions that cannot be read are logged and passed over.
         """
         wanted = title.casefold()
-        fitting = (item.value for item in self._documents.items() if _folded(item.value.title) == wanted)
+        fitting = (item.value for item in self._documents.items() if _folded(given_title(item.value)) == wanted)
         return max(fitting, key=_last_updated, default=None)
 
     # Pruning
@@ -378,6 +395,7 @@ class SessionScope(ABC):
         names.check_segment(session.id)
         # Refused before anything is written.
         label = None if label is None else _label(label)
+        session.title = given_title(Session(title=session.title))
         if sweep:
             self._sweep(session.id)
         self._documents.create(session.id, session)
@@ -397,6 +415,19 @@ class SessionScope(ABC):
     def _messages(self, name: str) -> Messages:
         return Messages(self._shared.projections, self._clock, _ref(name))
 
+    def _copy_steps(self, source: str, target: str, branch: Iterable[Message]) -> None:
+        """Copy the steps that the messages point at, and what is before them; make the messages point at the copies."""
+        pointing = [(message, message.steps) for message in branch if message.steps is not None]
+        steps = self._steps(source).slice(0, max((end for _, (_, end) in pointing), default=0))
+        self._steps(target).extend(steps)
+        # Steps that were trimmed or cannot be read are not among the copies: those behind them move up.
+        numbers = [step.number for step in steps]
+        for message, (start, end) in pointing:
+            message.steps = bisect_left(numbers, start), bisect_left(numbers, end)
+
+    def _steps(self, name: str) -> Steps:
+        return Steps(self._backend, self._clock, _ref(name))
+
     def _summary(self, name: str, session: Session) -> SessionSummary:
         return summarise(session, self._digests.look(_ref(name))[1])
 
@@ -406,10 +437,15 @@ class SessionScope(ABC):
         except PROBLEMS as error:
             _log.warning("skipped: %s", str(error))
             return None
-        return None if session is None else session.title
+        return None if session is None else given_title(session)
 
     def _labelled(self, label: str) -> Ids:
         return [each.name for each in self._documents.items() if label and each.value.label == label]
+
+    def _write_label(self, name: str, label: str | None) -> Session:
+        session = self._documents.labelling().update(name, setting("label", label))
+        self.saved()
+        return session
 
     def _take_label(self, label: str, *, besides: str) -> None:
         def change(session: Session) -> None:
@@ -441,11 +477,6 @@ def _label(label: str) -> str:
     if not label:
         raise InvalidValueError("a label must not be empty", at="$.label")
     return label
-
-    def _write_label(self, name: str, label: str | None) -> Session:
-        session = self._documents.labelling().update(name, setting("label", label))
-        self.saved()
-        return session
 
 
 def _folded(title: str | None) -> str | None:

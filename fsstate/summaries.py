@@ -23,7 +23,17 @@ from fsstate.session_documents import Session
 from fsstate.streams import Streams
 from fsstate.times import parse_time
 
-__all__ = ["Digests", "SessionFilter", "SessionSummary", "Stamps", "project_of", "summarise", "title_of"]
+__all__ = [
+    "Digests",
+    "SessionFilter",
+    "SessionSummary",
+    "Stamps",
+    "given_title",
+    "project_of",
+    "put_into",
+    "summarise",
+    "title_of",
+]
 
 _TITLE_LENGTH: Final = 60
 # Digests of this many sessions are remembered, at about 1 KB each.
@@ -164,7 +174,7 @@ def summarise(session: Session, digest: Digest) -> SessionSummary:
     return SessionSummary(
         id=session.id,
         user_id=session.user_id,
-        title=session.title or _text(session.metadata.get("title")) or title_of(digest.first_text),
+        title=given_title(session) or title_of(digest.first_text),
         status=session.status,
         project_id=project_of(session),
         parent_id=session.parent_id,
@@ -179,6 +189,12 @@ def summarise(session: Session, digest: Digest) -> SessionSummary:
     )
 
 
+def given_title(session: Session) -> str | None:
+    """The title that somebody gave the session: its own, else its metadata's. A blank one is none."""
+    titles = (session.title, _text(session.metadata.get("title")))
+    return next((title for title in titles if title and title.strip()), None)
+
+
 def title_of(text: str | None) -> str | None:
     """The automatic title: the first line that says something, at most 60 characters, cut with an ellipsis."""
     line = next((line.strip() for line in (text or "").splitlines() if line.strip()), None)
@@ -191,6 +207,14 @@ def project_of(session: Session) -> str | None:
     """The session's project; else its metadata's `project_id`, or the first of `project_ids`, separated by commas."""
     listed = _text(session.metadata.get("project_ids")) or ""
     return session.project_id or _text(session.metadata.get("project_id")) or listed.split(",")[0].strip() or None
+
+
+def put_into(session: Session, project_id: str | None) -> None:
+    """Set the session's project. What its metadata says of projects goes: it would count where there is none."""
+    session.project_id = project_id
+    for key in ("project_id", "project_ids"):
+        if _text(session.metadata.get(key)):
+            del session.metadata[key]
 
 
 def _text(value: object) -> str | None:

@@ -205,9 +205,17 @@ def test_move(sessions: Sessions) -> None:
     assert sessions.list()[0].project_id == "a"
     sessions.move("one", "p")
     assert ids(sessions.list(project_id="p")) == ["one"]
-    sessions.move("one", None)
-    assert ids(sessions.list(project_id="p")) == []
-    assert ids(sessions.list(project_id="a")) == ["one"]
+    assert sessions["one"].metadata == {}
+    sessions.create(id="two", metadata={"project_id": "p", "project_ids": "a", "k": 1})
+    for name in ("one", "two"):
+        sessions.move(name, None)
+        summary = sessions.summary(name)
+        assert summary is not None
+        assert summary.project_id is None
+    assert sessions["two"].metadata == {"k": 1}
+    # A list is none of the old forms, and no project: it is somebody's own.
+    sessions.create(id="three", metadata={"project_ids": ["a"]})
+    assert sessions.move("three", "p").metadata == {"project_ids": ["a"]}
 
 
 def test_memory_mode(store: Store, sessions: Sessions) -> None:
@@ -235,14 +243,6 @@ def test_labels_name_one_session(sessions: Sessions, caplog: pytest.LogCaptureFi
     assert "third" not in sessions
 
 
-def test_find(sessions: Sessions) -> None:
-    sessions.create(id="abcdef-1", label="mine")
-    sessions.create(id="abcdef-2")
-    sessions.create(id="abcdef")
-    assert sessions.find("abcdef").id == "abcdef"
-    assert sessions.find("abcdef-2").id == "abcdef-2"
-    assert sessions.find("mine").id == "abcdef-1"
-    sessions.delete("abcdef")
 def test_only_set_label_gives_a_label(sessions: Sessions) -> None:
     sessions.create(id="one", label="work")
     sessions.create(id="two", label="play")
@@ -268,6 +268,14 @@ def test_labels_that_a_file_has_already(sessions: Sessions, elsewhere_in: Elsewh
     assert sessions.set_label("two", "work") == sessions.find("work")
 
 
+def test_find(sessions: Sessions) -> None:
+    sessions.create(id="abcdef-1", label="mine")
+    sessions.create(id="abcdef-2")
+    sessions.create(id="abcdef")
+    assert sessions.find("abcdef").id == "abcdef"
+    assert sessions.find("abcdef-2").id == "abcdef-2"
+    assert sessions.find("mine").id == "abcdef-1"
+    sessions.delete("abcdef")
     with pytest.raises(AmbiguousIdError) as caught:
         sessions.find("abcdef")
     assert caught.value.matches == ["abcdef-1", "abcdef-2"]
@@ -283,6 +291,22 @@ def test_titles_by_id(store: Store, sessions: Sessions) -> None:
     assert sessions.titles() == {"one": "One", "two": None}
     assert sessions.titles(["two", "nobody", "one"]) == {"two": None, "nobody": None, "one": "One"}
     assert sessions.titles([]) == {}
+
+
+def test_a_title_in_the_metadata(sessions: Sessions) -> None:
+    sessions.create(id="one", metadata={"title": "Theirs"})
+    sessions.create(id="two", title="Own", metadata={"title": "Theirs"})
+    assert sessions.titles() == sessions.titles(["one", "two"]) == {"one": "Theirs", "two": "Own"}
+    assert sessions.find_title("theirs") == sessions["one"]
+
+
+def test_a_blank_title_is_none(store: Store, sessions: Sessions) -> None:
+    assert sessions.create(id="one", title="   ").title is None
+    store.session("one").messages.append("user", "Hello")
+    assert sessions.fork("one", title="").title is None
+    sessions.update("one", lambda session: setattr(session, "title", " "))
+    assert sessions.list(order_by="created_at")[0].title == "Hello"
+    assert sessions.titles(["one"]) == {"one": None}
 
 
 def test_find_title(sessions: Sessions, elsewhere_in: Elsewhere) -> None:
@@ -331,6 +355,32 @@ def test_fork(store: Store, sessions: Sessions) -> None:
         sessions.fork("old", at="nobody")
     with pytest.raises(NotFoundError):
         sessions.fork("nobody")
+
+
+def test_a_fork_is_in_the_project_of_its_parent_s_metadata(sessions: Sessions) -> None:
+    sessions.create(id="old", metadata={"project_ids": "a, b"})
+    assert sessions.fork("old").project_id == "a"
+
+
+def test_a_copy_has_the_steps_that_its_messages_point_at(store: Store, sessions: Sessions) -> None:
+    sessions.create(id="old")
+    old = store.session("old")
+    for name in "abcdef":
+        old.steps.append(name, note=name)
+    first = old.messages.append("assistant", "x", steps=(1, 3))
+    second = old.messages.append("assistant", "y", steps=(3, 5))
+    old.messages.fork_at(first.id, "assistant", "z", steps=(5, 6))
+    sessions.fork("old", at=second.id, new_id="copy", copy_messages=True)
+    copy = store.session("copy")
+    assert copy.steps.list() == old.steps.slice(0, 5)
+    assert [each.steps for each in copy.messages.list()] == [(1, 3), (3, 5)]
+    old.steps.log.trim(before=3)
+    sessions.fork("old", at=second.id, new_id="trimmed", copy_messages=True)
+    copy = store.session("trimmed")
+    ranges = [each.steps for each in copy.messages.list()]
+    assert [[step.tool_name for step in copy.steps.slice(*each)] for each in ranges if each] == [["c"], ["d", "e"]]
+    sessions.fork("old", new_id="empty")
+    assert store.session("empty").steps.count() == 0
 
 
 # Lists
