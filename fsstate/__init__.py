@@ -40,7 +40,7 @@ from fsstate.errors import (
 
 if TYPE_CHECKING:
     from fsstate.agents import Agent
-    from fsstate.aio import AsyncStore
+    from fsstate.aio import AsyncRecords, AsyncStore
     from fsstate.audits import Audit, Audits
     from fsstate.checkpoints import Checkpoint, Checkpoints
     from fsstate.collection import Collection
@@ -93,6 +93,7 @@ __all__ = [
     "AlwaysAsk",
     "AmbiguousIdError",
     "ApiKeyAuth",
+    "AsyncRecords",
     "AsyncStore",
     "Audit",
     "Audits",
@@ -196,7 +197,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "agents": ("Agent",),
-    "aio": ("AsyncStore",),
+    "aio": ("AsyncRecords", "AsyncStore"),
     "audits": ("Audit", "Audits"),
     "checkpoints": ("Checkpoint", "Checkpoints"),
     "collection": ("Collection",),

@@ -106,4 +106,5 @@ class Audits(Records[Audit]):
         unknown.
         """
         given: dict[str, Any] = {"error": error, "error_code": error_code, "size_after": size_after}
-        return self.change(id, within=within, status=status, **given)
+        told = {name: value for name, value in given.items() if value is not None}
+        return self.change(id, within=within, status=status, **told)

@@ -160,7 +160,8 @@ class Runs(Records[Run]):
         within: str | Missing | None = MISSING,
     ) -> Run:
         """Say that the run failed, and why. Raises as `finish` does."""
-        return self.finish(id, "failed", within=within, error=error, error_code=error_code)
+        told = {name: value for name, value in (("error", error), ("error_code", error_code)) if value is not None}
+        return self.finish(id, "failed", within=within, **told)
 
     def cancel(self, id: str, *, within: str | Missing | None = MISSING) -> Run:  # noqa: A002
         """Say that the run was stopped. Raises as `finish` does."""

@@ -132,7 +132,11 @@ class SessionHandle:
         return Journal(shared.backend, ref, shared.clock, owner=self._owner, kinds=kinds)
 
     def records(self, kind: RecordType[T]) -> Records[T]:
-        """Return the session's records of a type that you declared with `parent="sessions"`, in its folder."""
+        """Return the session's records of a type that you declared with `parent="sessions"`, in its folder.
+
+        They go with the session. For `Store.recover` and `Store.migrate` to know the type, open the store with it.
+        Raises ValueError for a type of another parent, or in the category of fsstate's own records.
+        """
         check_declared(kind)
         if kind.parent != CATEGORY:
             raise ValueError(f"{kind.category} do not belong to sessions; declare them with parent={CATEGORY!r}")
