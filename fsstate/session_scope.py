@@ -419,7 +419,8 @@ class SessionScope(ABC):
         """Copy the steps that the messages point at, and what is before them; make the messages point at the copies."""
         pointing = [(message, message.steps) for message in branch if message.steps is not None]
         steps = self._steps(source).slice(0, max((end for _, (_, end) in pointing), default=0))
-        self._steps(target).extend(steps)
+        if steps:
+            self._steps(target).extend(steps)
         # Steps that were trimmed or cannot be read are not among the copies: those behind them move up.
         numbers = [step.number for step in steps]
         for message, (start, end) in pointing:

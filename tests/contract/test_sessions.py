@@ -381,6 +381,10 @@ def test_a_copy_has_the_steps_that_its_messages_point_at(store: Store, sessions:
     assert [[step.tool_name for step in copy.steps.slice(*each)] for each in ranges if each] == [["c"], ["d", "e"]]
     sessions.fork("old", new_id="empty")
     assert store.session("empty").steps.count() == 0
+    sessions.create(id="stepless")
+    store.session("stepless").messages.append("user", "x")
+    sessions.fork("stepless", new_id="also", copy_messages=True)
+    assert store.backend.names("sessions/also", LOG) == ["messages"]
 
 
 # Lists
