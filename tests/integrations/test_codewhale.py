@@ -158,6 +158,7 @@ def test_a_crashed_session_that_was_not_saved_yet(store: Store, source: Path, wr
 def test_sessions_directly_in_the_directory(store: Store, source: Path, write: Write) -> None:
     write("a1.json", SAVED)
     write("offline_queue.json", {"session_id": "a1", "messages": []})
+    write("a1/artifacts/picture.png", "")
     imported(store, source, sessions=1, messages=4, tool_calls=3, documents=2)
     assert store.session("a1").collection()["offline_queue"]["messages"] == []
 
@@ -181,6 +182,41 @@ def test_threads(store: Store, runtime: Path) -> None:
     assert one.collection("items")["i4"]["kind"] == "agent_reasoning"
     assert store.settings.get("codewhale/state") == {"schema_version": 2, "next_seq": 8}
     assert store.settings.get("codewhale/threads/thr-1")["thread_name"] == "Named"
+
+
+def test_the_index_names_threads_and_sessions(store: Store, both: Path, write: Write) -> None:
+    thread = json.loads((both / "threads/thr-1.json").read_text())
+    write("threads/thr-1.json", {**thread, "title": "Own"})
+    names = [("a1", "First"), ("a1", "Last"), ("thr-1", "Named")]
+    write("session_index.jsonl", [{"thread_id": name, "thread_name": title} for name, title in names])
+    assert import_codewhale(store, both).problems == []
+    found = {name: store.sessions[name] for name in ("a1", "thr-1")}
+    told = {name: (each.title, each.metadata["codewhale"]["title"]) for name, each in found.items()}
+    assert told == {"a1": ("Last", "A talk"), "thr-1": ("Named", "Own")}
+
+
+def test_what_was_cut_off(store: Store, runtime: Path, write: Write) -> None:
+    turn = json.loads((runtime / "turns/turn-2.json").read_text())
+    write("turns/turn-2.json", {**turn, "status": "in_progress"})
+    call = json.loads((runtime / "items/i3.json").read_text())
+    write("items/i3.json", {**call, "status": "in_progress"})
+    (problem,) = import_codewhale(store, runtime).problems
+    assert problem.place == "turns/turn-2.json"
+    assert store.session("thr-1").collection("turns")["turn-2"]["status"] == "in_progress"
+    (told,) = store.session("thr-1").tool_calls.list()
+    assert (told.status, told.error, told.result) == ("failed", "interrupted", "two")
+    assert told.metadata["item"]["status"] == "in_progress"
+
+
+def test_times_that_are_none_are_not_those_of_the_import(store: Store, both: Path, write: Write) -> None:
+    write("sessions/a2.json", {"metadata": {"created_at": "never", "updated_at": T.format(5)}})
+    write("sessions/a3.json", {"metadata": {}})
+    thread = json.loads((both / "threads/thr-1.json").read_text())
+    write("threads/thr-1.json", {**thread, "created_at": None})
+    import_codewhale(store, both)
+    at = [store.sessions[name].created_at for name in ("a2", "a3", "thr-1")]
+    assert at == [AT.replace(second=5), None, AT.replace(second=9)]
+    assert store.sessions["a3"].updated_at is None
 
 
 def test_events_that_came_since_are_added(store: Store, runtime: Path) -> None:
@@ -232,7 +268,6 @@ def test_what_cannot_be_read_is_told_and_stops_nothing(store: Store, both: Path,
         "sessions/odd.json",
         "sessions/short.json",
         "sessions/short.json, message 1",
-        "sessions/a1/picture.png",
         "items/lost.json",
         "turns/lost.json",
         "events/gone.jsonl",
@@ -240,7 +275,7 @@ def test_what_cannot_be_read_is_told_and_stops_nothing(store: Store, both: Path,
         "session_index.jsonl, line 3",
     }
     assert told["turns/lost.json"] == "not imported: there is no thread 'gone'"
-    assert [each.place for each in report.passed_over] == [".lock", "state.db"]
+    assert [each.place for each in report.passed_over] == [".lock", "sessions/a1/picture.png", "state.db"]
     assert report.total.found == report.total.accounted
     assert store.sessions["thr-1"].title == "Named"
     assert store.sessions["short"].metadata["codewhale"]["title"] == 5

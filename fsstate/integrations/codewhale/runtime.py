@@ -10,8 +10,10 @@ from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem,
 from fsstate.names import name_for
 from fsstate.times import format_time, parse_time
 
-__all__ = ["Part", "Thread", "event", "in_order", "thread_session"]
+__all__ = ["CUT_OFF", "Part", "Thread", "event", "in_order", "thread_session", "timed", "titled"]
 
+# What is in progress in a file was cut off: its program says so itself when it starts again.
+CUT_OFF: Final = "in_progress"
 _NAME: Final = "codewhale"
 _SYSTEM: Final = "codewhale-thread"
 _OWN: Final = ("title", "created_at", "updated_at", "memory_mode")
@@ -23,7 +25,7 @@ _ENTRY: Final = ("kind", "at", "fsstate", "sequence_num", "other")
 _OF_MESSAGE: Final = {"completed": "complete", "in_progress": "streaming"}
 _OF_CALL: Final = {
     "queued": "pending",
-    "in_progress": "executing",
+    CUT_OFF: "failed",
     "completed": "completed",
     "failed": "failed",
     "interrupted": "failed",
@@ -40,7 +42,7 @@ class Part(NamedTuple):
 
 
 class Thread(NamedTuple):
-    """A thread with all that belongs to it, in its order. `title` is for one that has none of its own."""
+    """A thread with all that belongs to it, in its order. `title` is what the index of names says."""
 
     name: str
     value: Object
@@ -54,7 +56,7 @@ class Thread(NamedTuple):
 def thread_session(thread: Thread, note: Callable[[str], None]) -> SessionItem:
     """The session for a thread. `note` is told what is not as it should be."""
     found = {key: thread.value.get(key) for key in _OWN}
-    found["title"] = found["title"] or thread.title
+    found["title"], other = titled(found["title"] or None, thread.title)
     if thread.value.get("archived") is True:
         found["archived_at"] = found["updated_at"] or found["created_at"]
     fields, unfit = session_fields(found, _NAME, note)
@@ -65,11 +67,24 @@ def thread_session(thread: Thread, note: Callable[[str], None]) -> SessionItem:
         system=_SYSTEM,
         id=thread.name,
         place=thread.place,
-        fields=fields,
-        metadata={_NAME: {**rest, **unfit.get(_NAME, {})}},
+        fields=timed(fields),
+        metadata={_NAME: {**rest, **other, **unfit.get(_NAME, {})}},
         logs={**logs, "events": thread.events},
         documents=[*turns, *documents],
     )
+
+
+def titled(own: object, name: str | None) -> tuple[object, Object]:
+    """The title, which is the name in the index where there is one, and the other title to keep."""
+    if not name or own == name:
+        return own, {}
+    return name, _known(title=own)
+
+
+def timed(fields: Object) -> Object:
+    """The fields with both times. One that cannot be told is the other, as a new session has the time of now."""
+    created, updated = fields.get("created_at"), fields.get("updated_at")
+    return {**fields, "created_at": created or updated, "updated_at": updated or created}
 
 
 def _sorted(items: list[Part]) -> tuple[dict[str, list[Entry]], list[DocumentItem]]:
@@ -118,20 +133,27 @@ def _call(item: Part, kind: str, messages: list[Entry]) -> Object:
     more = told.get("metadata")
     given: Object = more if is_object(more) else {}
     names = (given.get(key) for key in ("tool_name", "tool", "name"))
-    began, status, detail = _moment(told, "started_at"), _OF_CALL[told["status"]], item.value.get("detail")
-    failed = status in ("failed", "denied")
+    began, status = _moment(told, "started_at"), _OF_CALL[told["status"]]
     row: Object = {"id": item.name, "name": next((name for name in names if isinstance(name, str)), kind)}
     return row | _known(
         parameters=given.get("input", given.get("arguments")),
         status=status,
         message_id=messages[-1].row["id"] if messages else None,
-        result=None if failed else detail,
-        error=(told["status"] if detail is None else detail) if failed else None,
+        **_outcome(status, told["status"], item.value.get("detail")),
         at=began,
         started_at=began,
         completed_at=_moment(told, "ended_at"),
         metadata={"item": told},
     )
+
+
+def _outcome(status: str, found: str, detail: object) -> Object:
+    """What came of a call. What one gave that was cut off is its result so far."""
+    if found == CUT_OFF:
+        return {"result": detail, "error": "interrupted"}
+    if status in ("failed", "denied"):
+        return {"error": found if detail is None else detail}
+    return {"result": detail}
 
 
 def _known(**fields: Any) -> Object:

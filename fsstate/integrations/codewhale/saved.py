@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+from fsstate.integrations.codewhale.runtime import timed, titled
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, is_list, is_object, session_fields
 from fsstate.integrations.landing import Landing
 from fsstate.names import name_for
@@ -17,15 +18,16 @@ _SYSTEM: Final = "codewhale-session"
 _OWN: Final = ("title", "created_at", "updated_at")
 
 
-def saved_session(name: str, value: Object, place: str, landing: Landing) -> SessionItem:
-    """The session in a file. The landing is told what is not as it should be."""
+def saved_session(name: str, value: Object, place: str, title: str | None, landing: Landing) -> SessionItem:
+    """The session in a file. `title` is what the index says; the landing is told what is not as it should be."""
     told: Object = dict(value["metadata"])
     found: Object = {key: told.pop(key) for key in _OWN if key in told}
+    found["title"], other = titled(found.get("title"), title)
     if isinstance(parent := told.get("parent_session_id"), str):
         found["parent_id"] = name_for(parent)
     rest = {key: each for key, each in value.items() if key not in ("metadata", "messages", "system_prompt")}
     fields, unfit = session_fields(found, _NAME, partial(landing.note, place))
-    kept = {**told, **rest, **unfit.get(_NAME, {})}
+    kept = {**told, **rest, **other, **unfit.get(_NAME, {})}
     messages = _messages(value.get("messages"), place, landing)
     if told.get("message_count", len(messages)) != len(messages):
         landing.note(place, f"it says that it has {told['message_count']} messages, and has {len(messages)}")
@@ -33,7 +35,7 @@ def saved_session(name: str, value: Object, place: str, landing: Landing) -> Ses
         system=_SYSTEM,
         id=name,
         place=place,
-        fields=fields,
+        fields=timed(fields),
         metadata={_NAME: {key: each for key, each in kept.items() if each is not None}},
         logs={"messages": messages, "tool_calls": list(_calls(messages))},
         documents=_config(value.get("system_prompt"), place),

@@ -49,6 +49,7 @@ _PLACES: Final = (
     (re.compile(r"items/[^/]+\.json"), ITEM),
     (re.compile(r"events/[^/]+\.jsonl"), EVENTS),
 )
+_SESSIONS: Final = "sessions/"
 # The versions that are known of each.
 _KNOWN: Final = {SESSION: 1, LATEST: 1, QUEUE: 1, THREAD: 2, TURN: 2, ITEM: 2, EVENTS: 2, STATE: 2, INDEX: 1}
 _VERSION: Final = "schema_version"
@@ -86,6 +87,11 @@ class Sources:
     def total(self) -> int:
         """The number of files that can be read."""
         return sum(map(len, self.found.values()))
+
+    def is_artifact(self, found: Found) -> bool:
+        """Whether a file of no known kind is in the folder of artifacts beside a saved session."""
+        owner, slash, _ = found.place.removeprefix(_SESSIONS).partition("/")
+        return bool(slash) and owner != "checkpoints" and (found.place.startswith(_SESSIONS) or owner in self.ids)
 
     def _look(self, kind: str, found: Found) -> str | None:
         """Check the version and note what the file belongs to; what is wrong with it, if anything is."""

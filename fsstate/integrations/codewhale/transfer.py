@@ -9,7 +9,7 @@ from typing import Final
 
 from fsstate import Store
 from fsstate.integrations.codewhale import sources as kinds
-from fsstate.integrations.codewhale.runtime import Part, Thread, event, in_order, thread_session
+from fsstate.integrations.codewhale.runtime import CUT_OFF, Part, Thread, event, in_order, thread_session
 from fsstate.integrations.codewhale.saved import checkpoint, saved_session
 from fsstate.integrations.codewhale.sources import Line, Sources, lines, read
 from fsstate.integrations.files import Found
@@ -71,6 +71,8 @@ class _Run:
             elif found.path.name.endswith(_DATABASES):
                 advice = "a database: see `fsstate import sqlite --from codewhale`"
                 self.landing.pass_over(found.place, advice)
+            elif self._sources.is_artifact(found):
+                self.landing.pass_over(found.place, "an artifact of a session; copy it yourself if you need it")
             else:
                 self.landing.lose("documents", found.place, found.flaw or "nothing is known of such a file")
 
@@ -99,6 +101,7 @@ class _Run:
         for found, value in self._read(kinds.THREAD):
             name = found.path.stem
             turns = list(self._parts(kinds.TURN, self._sources.turns.pop(name, [])))
+            self._tell_of_cut_off(turns)
             items = [item for turn in turns for item in self._items(turn)]
             events = list(self._events(logs.pop(name, None)))
             thread = Thread(name, value, found.place, turns, items, events, self._titles.get(name))
@@ -118,6 +121,12 @@ class _Run:
             self._advance()
 
     # Inside: reading
+
+    def _tell_of_cut_off(self, turns: list[Part]) -> None:
+        for turn in turns:
+            if turn.value.get("status") == CUT_OFF:
+                reason = f"the turn was kept as found, {CUT_OFF}: its program was in the middle of it, or was killed"
+                self.landing.note(turn.place, reason)
 
     def _read(self, kind: str) -> Iterator[tuple[Found, Object]]:
         for found in self._sources.found[kind]:
@@ -174,7 +183,7 @@ class _Run:
     # Inside: writing
 
     def _saved(self, name: str, found: Found, value: Object) -> SessionItem:
-        return saved_session(name, value, found.place, self.landing)
+        return saved_session(name, value, found.place, self._titles.get(name), self.landing)
 
     def _session(self, item: SessionItem) -> None:
         self.landing.expect("sessions")
