@@ -311,6 +311,20 @@ def test_lock_files_do_not_pile_up(root: Path) -> None:
     assert os.listdir(root / ".fsstate" / "locks") == []
 
 
+def test_the_last_in_line_leaves_no_queue(root: Path) -> None:
+    first, second = FileBackend(root), FileBackend(root)
+    held = first.lock(REF)
+    waiting = threading.Thread(target=lambda: second.lock(REF).release())
+    waiting.start()
+    time.sleep(0.3)
+    held.release()
+    waiting.join()
+    assert len(os.listdir(root / ".fsstate" / "locks")) == 2
+    first.close()
+    second.close()
+    assert os.listdir(root / ".fsstate" / "locks") == []
+
+
 def test_a_lock_released_after_close_leaves_no_file(root: Path) -> None:
     backend = FileBackend(root)
     held = backend.lock(REF)

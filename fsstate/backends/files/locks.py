@@ -162,8 +162,8 @@ class RecordLocks:
         with self._mutex:
             self._closed = True
             kept, self._kept = self._kept, OrderedDict()
-        for one in kept.values():
-            _retire(one.file)
+        for ref, one in kept.items():
+            self._put_away(ref, one)
 
     def after_fork(self) -> None:
         """Forget everything, without unlocking: the locks are the parent's."""
@@ -266,13 +266,21 @@ class RecordLocks:
             os.fchmod(file.fd, self._mode)
 
     def _keep(self, ref: Ref, one: _LockFile) -> None:
-        surplus: _LockFile | None = one
+        surplus: tuple[Ref, _LockFile] | None = ref, one
         with self._mutex:
             if not self._closed:
                 self._kept[ref] = one
-                surplus = self._kept.popitem(last=False)[1] if len(self._kept) > _KEPT else None
+                surplus = self._kept.popitem(last=False) if len(self._kept) > _KEPT else None
         if surplus is not None:
-            _retire(surplus.file)
+            self._put_away(*surplus)
+
+    def _put_away(self, ref: Ref, one: _LockFile) -> None:
+        _retire(one.file)
+        # Whoever was the last in line left the queue, in case that another came.
+        with contextlib.suppress(OSError):
+            directory = self._tree.find(_LOCKS)
+            if directory is not None:
+                _sweep(directory, _queue_of(_file_name(ref)))
 
     def _sweep_once(self, directory: Directory) -> None:
         if self._swept:
@@ -280,10 +288,15 @@ class RecordLocks:
         self._swept = True
         names = directory.files()
         for name in names if len(names) > _MANY else ():
-            with contextlib.suppress(OSError):
-                file = Lockable.open_file(directory, name, os.O_RDWR)
-                if file is not None:
-                    _retire(file)
+            _sweep(directory, name)
+
+
+def _sweep(directory: Directory, name: str) -> None:
+    """Remove a lock file or a queue that nobody uses."""
+    with contextlib.suppress(OSError):
+        file = Lockable.open_file(directory, name, os.O_RDWR)
+        if file is not None:
+            _retire(file)
 
 
 def _retire(file: Lockable) -> None:
