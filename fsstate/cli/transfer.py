@@ -73,8 +73,8 @@ def _tell(numbers: dict[str, int], problems: Iterable[object]) -> None:
 
 
 _REPORT: Final = (
-    '{"kinds": {kind: {"found", "imported", "unchanged", "failed": numbers}},',
-    ' "sessions": [id], "problems": [text], "passed_over": [text]}',
+    '{"kinds": {kind: {"found", "imported", "unchanged", "changed", "failed": numbers}},',
+    ' "sessions": [id], "problems": [text], "changed": [text], "passed_over": [text]}',
 )
 # Those of `fsstate.integrations.sqlite.SYSTEMS`, which is not needed to tell of them.
 _SYSTEMS: Final = ("steer", "codewhale", "zero", "soma")
@@ -87,7 +87,8 @@ def import_oxios_directory(settings: Settings, path: str) -> None:
     """Import a state directory of oxios.
 
     Sessions, with the messages and steps that they embed, and all JSON and Markdown documents. Importing again writes
-    what is missing and changes nothing. What cannot be imported is reported; the exit code is 1 then.
+    what is missing and changes nothing; what was changed here since is named. What cannot be imported is reported; the
+    exit code is 1 then.
     """
     from fsstate.integrations.oxios import import_oxios
 
@@ -103,8 +104,9 @@ def import_codewhale_directory(settings: Settings, path: str) -> None:
     """Import the files that codewhale keeps.
 
     Saved sessions, threads with their turns and events, and the index of names; its database is imported by
-    `import sqlite`. Importing again writes what is missing and changes nothing. Files of a newer version are refused
-    before anything is written. What cannot be imported is reported; the exit code is 1 then.
+    `import sqlite`. Importing again writes what is missing and changes nothing; what was changed here since is named.
+    Files of a newer version are refused before anything is written. What cannot be imported is reported; the exit
+    code is 1 then.
     """
     from fsstate.integrations.codewhale import import_codewhale
 
@@ -120,8 +122,9 @@ def import_codewhale_directory(settings: Settings, path: str) -> None:
 def import_sqlite_database(settings: Settings, system: str, path: str) -> None:
     """Import a SQLite database of another program.
 
-    The database is only read, also while its program runs. Importing again writes what is missing and changes nothing.
-    A newer schema is refused before anything is written. What cannot be imported is reported; the exit code is 1 then.
+    The database is only read, also while its program runs. Importing again writes what is missing and changes nothing;
+    what was changed here since is named. Tables that are not there are named, too. A newer schema is refused before
+    anything is written. What cannot be imported is reported; the exit code is 1 then.
     """
     from fsstate.integrations.sqlite import import_sqlite
 
@@ -134,31 +137,30 @@ def _report(settings: Settings, report: ImportReport) -> None:
     found = {kind: tally for kind, tally in report.tallies.items() if tally.found or tally.accounted}
     numbers = {kind: {name: getattr(tally, name) for name in _COLUMNS} for kind, tally in found.items()}
     if settings.json:
-        problems, passed_over = list(map(str, report.problems)), list(map(str, report.passed_over))
-        output.json_document(
-            {"kinds": numbers, "sessions": report.ids, "problems": problems, "passed_over": passed_over}
-        )
+        told = {name: [str(each) for each in getattr(report, name)] for name in ("problems", "changed", "passed_over")}
+        output.json_document({"kinds": numbers, "sessions": report.ids, **told})
     else:
         _show(numbers, report)
     if report.problems:
         click.get_current_context().exit(PROBLEM)
 
 
-_COLUMNS: Final = ("found", "imported", "unchanged", "failed")
+_COLUMNS: Final = ("found", "imported", "unchanged", "changed", "failed")
 
 
 def _show(numbers: dict[str, dict[str, int]], report: ImportReport) -> None:
     for problem in report.problems:
         output.complain(str(problem))
+    for each in report.changed:
+        output.say(output.one_line(f"{each.place}: {each.reason}"))
     for each in report.passed_over:
         output.say(output.one_line(f"passed over {each.place}: {each.reason}"))
     rows = [(kind.replace("_", " "), *(f"{row[name]:,}" for name in _COLUMNS)) for kind, row in numbers.items()]
     if rows:
         output.table(("", *_COLUMNS), rows)
     total = report.total
-    output.say(
-        f"imported {total.imported:,} of {total.found:,}; {total.unchanged:,} unchanged, {total.failed:,} failed"
-    )
+    rest = f"{total.unchanged:,} unchanged, {total.changed:,} changed since, {total.failed:,} failed"
+    output.say(f"imported {total.imported:,} of {total.found:,}; {rest}")
 
 
 @export_group.command(

@@ -2,8 +2,9 @@
 
 The integrations turn what they find into items; a `Landing` writes them and keeps count.
 
-- Importing again writes what is missing, and compares the rest: what is there as it was found is unchanged; what
-  differs is a problem, and is left as it is. What the store's users added since does not count as a difference.
+- Importing again writes what is missing, and compares the rest: what is there as it was found is unchanged. What
+  differs was changed here since, as by a recovery or by the store's users; it is named and left as it is. Where the
+  times tell that it is older than what was found, or another one, it is a problem. What was added is no difference.
 - It may be killed at any time. A log is written by one append, a document by one rename; a session's document says
   that it is incomplete until all that belongs to it is there.
 - What cannot be imported is a problem with its place. In the end every thing that was found is accounted for.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -40,6 +42,7 @@ from fsstate.journal import Log
 from fsstate.markdown import Markdown
 from fsstate.merge import same
 from fsstate.names import name_for
+from fsstate.times import parse_time
 
 __all__ = ["KEY", "KINDS", "ImportReport", "Landing", "Problem", "Progress", "Tally", "check_apart"]
 
@@ -90,12 +93,13 @@ class Tally(msgspec.Struct):
     found: int = 0
     imported: int = 0
     unchanged: int = 0
+    changed: int = 0
     failed: int = 0
 
     @property
     def accounted(self) -> int:
         """Those of which is known what became of them."""
-        return self.imported + self.unchanged + self.failed
+        return self.imported + self.unchanged + self.changed + self.failed
 
 
 class ImportReport(msgspec.Struct, kw_only=True):
@@ -103,12 +107,15 @@ class ImportReport(msgspec.Struct, kw_only=True):
 
     `tallies` has a `Tally` for each kind of thing, `ids` are the sessions in the order of the import. Where there are
     `problems`, not all is in the store as it was found; each failed thing is among them, by itself or with others of
-    its place. `passed_over` are files that hold nothing to import.
+    its place. `changed` is what was changed in the store since it was imported, and was left as it is; a change of the
+    source looks the same where no time tells. `passed_over` are files that hold nothing to import, and tables that a
+    database lacks.
     """
 
     tallies: dict[str, Tally] = {}
     ids: list[str] = []
     problems: list[Problem] = []
+    changed: list[Problem] = []
     passed_over: list[Problem] = []
 
     def __post_init__(self) -> None:
@@ -156,7 +163,7 @@ class Landing:
         self.report.problems.append(Problem(self.path, place, reason))
 
     def pass_over(self, place: str, reason: str) -> None:
-        """Say that a file holds nothing to import."""
+        """Say that a file holds nothing to import, or that a table is not there."""
         self.report.passed_over.append(Problem(self.path, place, reason))
 
     def show(self, done: int, total: int) -> None:
@@ -169,9 +176,8 @@ class Landing:
         for kind, tally in self.report.tallies.items():
             if tally.found != tally.accounted:
                 name = kind.replace("_", " ")
-                self.note(
-                    None, f"{tally.found} {name} were found, and {tally.accounted} are accounted for; import again"
-                )
+                advice = "; import again" if tally.accounted < tally.found else ": some were told twice"
+                self.note(None, f"{tally.found} {name} were found, and {tally.accounted} are accounted for{advice}")
         return self.report
 
     # Writing
@@ -183,8 +189,10 @@ class Landing:
             try:
                 collection.create(item.name, item.value)
             except AlreadyExistsError:
-                differing = _differences(collection.get(item.name), item.value)
-                self._compared(item, differing, collection.ref_of(item.name))
+                there = collection.get(item.name)
+                differing = _differences(there, item.value)
+                is_other = _is_other(there, item.value)
+                self._compared(item, differing, collection.ref_of(item.name), is_other=is_other)
             else:
                 self.report[item.kind].imported += item.parts
 
@@ -242,7 +250,8 @@ class Landing:
         if not _mark_in(before).get(_INCOMPLETE):
             differing = _session_differences(before, item)
             there = DocumentItem("sessions", "sessions", name, None, item.place)
-            self._compared(there, differing, self._sessions.ref_of(name))
+            is_other = _is_other(before, item.fields)
+            self._compared(there, differing, self._sessions.ref_of(name), is_other=is_other)
             return
 
         def complete(document: Object) -> Object:
@@ -319,15 +328,19 @@ class Landing:
             return self._store.markdown(item.category)
         return self._store.session(item.session).markdown(item.category or None)
 
-    def _compared(self, item: DocumentItem, differing: Sequence[str], ref: Ref) -> None:
+    def _compared(self, item: DocumentItem, differing: Sequence[str], ref: Ref, *, is_other: bool = False) -> None:
         if not differing:
             # Who put it there may have been killed before it would last.
             self._store.backend.change(ref, lambda blob: None if blob is None else blob.data)
             self.report[item.kind].unchanged += item.parts
             return
         shown = ", ".join(differing[:5]) + (", …" if len(differing) > 5 else "")
-        path = self._store.backend.location(ref)
-        self.fail(item.kind, item.place, f"{path} differs in {shown}, and was left as it is", item.parts)
+        reason = f"{self._store.backend.location(ref)} differs in {shown}"
+        if is_other:
+            self.fail(item.kind, item.place, f"{reason}: it is older or another one, and was left as it is", item.parts)
+        else:
+            self.report[item.kind].changed += item.parts
+            self.report.changed.append(Problem(self.path, item.place, f"{reason}: changed since, and left as it is"))
 
     @contextlib.contextmanager
     def _guarded(self, kind: str, place: str | None, number: int = 1) -> Generator[None]:
@@ -428,3 +441,19 @@ def _differences(there: Any, wanted: Any) -> list[str]:
     if not (is_object(there) and is_object(wanted)):
         return [] if same(there, wanted) else ["all of it"]
     return [key for key, value in wanted.items() if key not in there or not same(there[key], value)]
+
+
+def _is_other(there: Any, wanted: Any) -> bool:
+    """Whether two documents tell by their times that the one there is older or another one, so not changed since."""
+    if not (is_object(there) and is_object(wanted)):
+        return False
+    created, updated = _times("created_at", there, wanted), _times("updated_at", there, wanted)
+    return (created is not None and created[0] != created[1]) or (updated is not None and updated[0] < updated[1])
+
+
+def _times(key: str, there: Object, wanted: Object) -> tuple[datetime, datetime] | None:
+    """The time under a key in both, if both have one."""
+    try:
+        return parse_time(there[key]), parse_time(wanted[key])
+    except (KeyError, ValueError, TypeError):
+        return None

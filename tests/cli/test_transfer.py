@@ -134,13 +134,13 @@ def zero(tmp_path: Path) -> Path:
 def test_oxios(cli: Cli, oxios: Path, store: Store) -> None:
     assert cli.out("import", "oxios", str(oxios)).splitlines() == [
         "passed over agent_log.db: an index, which oxios makes anew from agents/",
-        "           found  imported  unchanged  failed",
-        "sessions   1      1         0          0",
-        "messages   1      1         0          0",
-        "documents  1      1         0          0",
-        "imported 3 of 3; 0 unchanged, 0 failed",
+        "           found  imported  unchanged  changed  failed",
+        "sessions   1      1         0          0        0",
+        "messages   1      1         0          0        0",
+        "documents  1      1         0          0        0",
+        "imported 3 of 3; 0 unchanged, 0 changed since, 0 failed",
     ]
-    assert cli.out("import", "oxios", str(oxios)).endswith("imported 0 of 3; 3 unchanged, 0 failed\n")
+    assert cli.out("import", "oxios", str(oxios)).endswith("imported 0 of 3; 3 unchanged, 0 changed since, 0 failed\n")
     assert store.sessions.ids() == ["s1"]
 
 
@@ -153,17 +153,20 @@ def test_a_report_as_json_has_the_documented_shape(cli: Cli, oxios: Path) -> Non
     assert problem.startswith(f"{oxios}, agents/a1.json: not imported: line 1, column 2: ")
     assert found == {
         "kinds": {
-            "sessions": {"found": 1, "imported": 1, "unchanged": 0, "failed": 0},
-            "messages": {"found": 1, "imported": 1, "unchanged": 0, "failed": 0},
-            "documents": {"found": 1, "imported": 0, "unchanged": 0, "failed": 1},
+            "sessions": {"found": 1, "imported": 1, "unchanged": 0, "changed": 0, "failed": 0},
+            "messages": {"found": 1, "imported": 1, "unchanged": 0, "changed": 0, "failed": 0},
+            "documents": {"found": 1, "imported": 0, "unchanged": 0, "changed": 0, "failed": 1},
         },
         "sessions": ["s1"],
+        "changed": [],
         "passed_over": [f"{oxios}, agent_log.db: an index, which oxios makes anew from agents/"],
     }
 
 
 def test_sqlite(cli: Cli, zero: Path, store: Store) -> None:
-    assert cli.out("import", "sqlite", "--from", "zero", str(zero)).endswith("imported 1 of 1; 0 unchanged, 0 failed\n")
+    assert cli.out("import", "sqlite", "--from", "zero", str(zero)).endswith(
+        "imported 1 of 1; 0 unchanged, 0 changed since, 0 failed\n"
+    )
     assert store.sessions.ids() == ["01HA"]
     assert "no steer database" in cli.fails(1, "import", "sqlite", "--from", "steer", str(zero))
     with closing(sqlite3.connect(zero)) as connection, connection:
@@ -174,12 +177,29 @@ def test_sqlite(cli: Cli, zero: Path, store: Store) -> None:
         assert system in cli.out("import", "sqlite", "--help")
 
 
+def test_what_was_changed_here_since_is_named_and_no_failure(cli: Cli, zero: Path, store: Store) -> None:
+    with closing(sqlite3.connect(zero)) as connection, connection:
+        connection.execute("INSERT INTO milestones VALUES ('first_run', 'yes', '2025-01-01')")
+    cli.out("import", "sqlite", "--from", "zero", str(zero))
+    store.settings.set("milestones/first_run", "no")
+    shown = cli.out("import", "sqlite", "--from", "zero", str(zero))
+    path = store.settings.path_of("milestones/first_run")
+    named = f"{path} differs in value, updated_at: changed since, and left as it is"
+    assert shown.startswith(f"table milestones, row 1: {named}\n")
+    assert shown.endswith("imported 0 of 2; 1 unchanged, 1 changed since, 0 failed\n")
+    found = json.loads(cli.out("import", "sqlite", "--from", "zero", str(zero), "--json"))
+    assert found["changed"] == [f"{zero}, table milestones, row 1: {named}"]
+    assert found["kinds"]["settings"] == {"found": 1, "imported": 0, "unchanged": 0, "changed": 1, "failed": 0}
+
+
 def test_codewhale(cli: Cli, tmp_path: Path) -> None:
     directory = tmp_path / "codewhale"
     (directory / "sessions").mkdir(parents=True)
     saved = {"schema_version": 1, "metadata": {"title": "One"}, "messages": [{"role": "user", "content": "a"}]}
     (directory / "sessions" / "a.json").write_text(json.dumps(saved))
-    assert cli.out("import", "codewhale", str(directory)).endswith("imported 2 of 2; 0 unchanged, 0 failed\n")
+    assert cli.out("import", "codewhale", str(directory)).endswith(
+        "imported 2 of 2; 0 unchanged, 0 changed since, 0 failed\n"
+    )
     (directory / "state.json").write_text('{"schema_version": 3}')
     assert "has format 3" in cli.fails(1, "import", "codewhale", str(directory))
 

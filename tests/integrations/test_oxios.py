@@ -194,8 +194,8 @@ def test_a_document_that_differs_is_told_and_left(store: Store, whole: Path, wri
     write("agents/a1.json", {"id": "a1", "status": "Idle"})
     write("evals/report.md", b"new")
     report = import_oxios(store, whole)
-    assert [problem.place for problem in report.problems] == ["agents/a1.json", "evals/report.md"]
-    assert "differs in status, and was left as it is" in report.problems[0].reason
+    assert [problem.place for problem in report.changed] == ["agents/a1.json", "evals/report.md"]
+    assert report.changed[0].reason.endswith("differs in status: changed since, and left as it is")
     assert store.collection("agents")["a1"]["status"] == "Running"
 
 

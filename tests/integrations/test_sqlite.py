@@ -543,8 +543,10 @@ def test_soma_runs_and_audits(store: Store, soma: Path) -> None:
     store.runs.recover()
     assert store.runs.require("t2").error_code == "workspace_task_interrupted"
     # The program that goes on here is no difference that a second import could mend.
-    (problem,) = import_sqlite(store, soma, "soma").problems
-    assert problem.reason.endswith("u1/t2.json differs in status, updated_at, and was left as it is")
+    report = import_sqlite(store, soma, "soma")
+    (changed,) = report.changed
+    assert changed.reason.endswith("u1/t2.json differs in status, updated_at: changed since, and left as it is")
+    assert (report.problems, report["runs"].changed, report.total.accounted) == ([], 1, report.total.found)
 
 
 def test_soma_sources_and_settings(store: Store, soma: Path) -> None:
@@ -785,18 +787,36 @@ def test_what_differs_is_told_and_left(store: Store, steer: Path) -> None:
     change(
         steer,
         """UPDATE messages SET content = '"other"' WHERE id = 'm2'""",
-        "UPDATE sessions SET system_prompt = 'Be long.', status = 'active'",
+        "UPDATE sessions SET system_prompt = 'Be long.', status = 'active', updated_at = '2025-01-02'",
     )
     before = files_of(Path(store.path))
     report = import_sqlite(store, steer, "steer")
     assert files_of(Path(store.path)) == before
-    assert [problem.place for problem in report.problems] == ["table messages, row 2", *["table sessions, row 1"] * 2]
+    assert [problem.place for problem in report.problems] == ["table messages, row 2", "table sessions, row 1"]
     assert "messages.jsonl holds something else from here on, and was left as it is (3 messages)" in str(
         report.problems[0]
     )
-    assert "config.json differs in system_prompt" in str(report.problems[1])
-    assert "s1.json differs in status" in str(report.problems[2])
+    assert "s1.json differs in status: it is older or another one, and was left as it is" in str(report.problems[1])
     assert numbers(report)["messages"] == (4, 0, 1, 3)
+    (changed,) = report.changed
+    assert "config.json differs in system_prompt: changed since" in str(changed), "no time tells where"
+
+
+def test_what_the_users_of_the_store_change_is_no_failure(store: Store, soma: Path) -> None:
+    import_sqlite(store, soma, "soma")
+    store.settings.set("provider_selection", {"provider": "other"})
+    store.sessions.update("k1", lambda session: setattr(session, "title", "Renamed"))
+    report = import_sqlite(store, soma, "soma")
+    assert report.problems == []
+    assert [each.place for each in report.changed] == ["table provider_selection, row 1", "table conversations, row 1"]
+    assert (report["settings"].changed, report["sessions"].changed) == (1, 1)
+    assert report.total.accounted == report.total.found
+
+
+def test_another_record_of_the_same_id_is_a_problem(store: Store, soma: Path) -> None:
+    store.collection("runs/u1").create("t1", {"id": "t1", "session_id": "u1", "created_at": T0})
+    (problem,) = import_sqlite(store, soma, "soma").problems
+    assert "it is older or another one" in problem.reason
 
 
 def test_what_users_of_the_store_add_is_no_difference(store: Store, steer: Path) -> None:
