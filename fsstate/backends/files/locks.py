@@ -266,13 +266,17 @@ class RecordLocks:
             os.fchmod(file.fd, self._mode)
 
     def _keep(self, ref: Ref, one: _LockFile) -> None:
-        surplus: tuple[Ref, _LockFile] | None = ref, one
+        surplus: tuple[Ref, _LockFile] | None = None
         with self._mutex:
-            if not self._closed:
+            is_kept = not self._closed
+            if is_kept:
                 self._kept[ref] = one
                 surplus = self._kept.popitem(last=False) if len(self._kept) > _KEPT else None
         if surplus is not None:
             self._put_away(*surplus)
+        if not is_kept:
+            # Without a look for its queue: nothing is opened any more behind the end.
+            _retire(one.file)
 
     def _put_away(self, ref: Ref, one: _LockFile) -> None:
         _retire(one.file)
