@@ -25,7 +25,7 @@ from fsstate.record_types import RecordType, Recovery
 from fsstate.records import Records
 from fsstate.rules import HOLDER
 from fsstate.shared import Shared
-from fsstate.times import format_time, parse_time
+from fsstate.times import format_time, parse_time, zoned
 
 __all__ = ["JOBS", "Job", "JobEvent", "Jobs"]
 
@@ -304,8 +304,11 @@ class Jobs(Records[Job]):
         return [job for job in self.list(status="queued", order_by="created_at") if job.id not in elsewhere]
 
     def due(self, now: datetime | None = None) -> Listing:
-        """Return the jobs that failed and whose time to be tried again has come, the longest waiting first."""
-        now = self._shared.clock() if now is None else now
+        """Return the jobs that failed and whose time to be tried again has come, the longest waiting first.
+
+        Raises ValueError for a `now` without a zone.
+        """
+        now = self._shared.clock() if now is None else zoned(now, "now")
         failed = self.list(status="failed", order_by="next_retry_at")
         return [job for job in failed if job.next_retry_at is not None and job.next_retry_at <= now]
 

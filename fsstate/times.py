@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from fsstate.forks import renew_in_children
 
-__all__ = ["Clock", "RisingTimes", "format_time", "now", "parse_time"]
+__all__ = ["Clock", "RisingTimes", "format_time", "now", "parse_time", "zoned"]
 
 # Says what time it is: an aware datetime. Tests bring their own.
 Clock: TypeAlias = Callable[[], datetime]
@@ -100,6 +100,13 @@ def parse_time(value: object) -> datetime:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_number(value)
     raise ValueError(f"{value!r} is not a time: {_EXPECTED}")
+
+
+def zoned(value: object, what: str) -> datetime:
+    """Return a point in time as it is. Raises ValueError, which names `what`, for one without a zone or for no time."""
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        return value
+    raise ValueError(f"{what} needs a zone: pass an aware datetime, such as datetime.now(UTC), instead of {value!r}")
 
 
 def _to_utc(value: datetime) -> datetime:

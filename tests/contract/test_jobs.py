@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -332,3 +332,8 @@ def test_what_the_model_does_not_know_stays(
     assert found["x"] == {"deep": [1]}
     assert found["history"][0] == {"phase": "created", "y": 2}
     assert found["history"][1]["progress"] == 7
+
+
+def test_due_needs_a_zone(jobs: Jobs) -> None:
+    with pytest.raises(ValueError, match="now needs a zone"):
+        jobs.due(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
