@@ -20,22 +20,26 @@ from typing import Any, Final, TypeAlias, TypeGuard, cast
 
 import msgspec
 
+from fsstate.errors import InvalidValueError
 from fsstate.models import Model
 from fsstate.projection import Row, fold_record
 from fsstate.queries import MISSING, Missing
-from fsstate.times import format_time
+from fsstate.times import format_time, zoned
 
 __all__ = [
     "Message",
     "Tree",
     "copied",
     "end_of_line",
+    "fitting",
     "head_of",
     "message_of",
+    "metadata_of",
     "recent_branch",
     "row_of",
     "settled",
     "text_of",
+    "time_of",
     "under",
 ]
 
@@ -93,17 +97,47 @@ def message_of(row: Row, where: str) -> Message:
     return message
 
 
-def row_of(message: Message) -> Row:
-    """The row for a message, without what is at its default."""
+def fitting(row: Row, where: str) -> Row:
+    """The row as it is. Raises ValidationError when it does not fit: what cannot be read is not written either."""
+    try:
+        msgspec.convert(row, Message)
+    except msgspec.ValidationError:
+        _MODEL.load(row, where)
+    return row
+
+
+def row_of(message: Message, where: str) -> Row:
+    """The row for a message, without what is at its default.
+
+    Raises ValidationError, with `where`, or InvalidValueError for a field that is not of its type.
+    """
     row: Row = {"id": message.id, "role": message.role, "content": copied(message.content)}
     row["parent"] = message.parent_id
-    row["at"] = None if message.created_at is None else format_time(message.created_at)
+    row["at"] = time_of(message.created_at, "created_at")
     if message.status != "complete":
         row["status"] = message.status
     row |= {"model": message.model, "tool_call_id": message.tool_call_id}
-    row["steps"] = None if message.steps is None else list(message.steps)
+    row["steps"] = list(message.steps) if isinstance(message.steps, tuple) else message.steps
     row["metadata"] = copied(message.metadata) or None
-    return {key: value for key, value in row.items() if value is not None or key == "content"}
+    return fitting({key: value for key, value in row.items() if value is not None or key == "content"}, where)
+
+
+def time_of(value: datetime | None, field: str) -> str | None:
+    """How a field's time is stored. Raises InvalidValueError, which names the field, for what is no point in time."""
+    if value is None:
+        return None
+    try:
+        return format_time(zoned(value, field))
+    except ValueError as error:
+        raise InvalidValueError(str(error), at=f"$.{field}") from None
+
+
+def metadata_of(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A dict of the caller's own metadata. Raises InvalidValueError for what is no mapping."""
+    try:
+        return dict(given or {})
+    except (TypeError, ValueError):
+        raise InvalidValueError(f"expected a mapping, got {type(given).__name__}", at="$.metadata") from None
 
 
 def copied(value: Any) -> Any:

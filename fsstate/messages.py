@@ -22,13 +22,25 @@ from typing import Any
 from fsstate import ids
 from fsstate.backends.base import LogLine, Ref
 from fsstate.codec import decode_line
-from fsstate.conversation import Message, Tree, copied, end_of_line, head_of, message_of, row_of, settled, under
+from fsstate.conversation import (
+    Message,
+    Tree,
+    copied,
+    end_of_line,
+    fitting,
+    head_of,
+    message_of,
+    metadata_of,
+    row_of,
+    settled,
+    under,
+)
 from fsstate.errors import AlreadyExistsError, CorruptRecordError, InvalidValueError
 from fsstate.journal import Log
 from fsstate.message_reader import MessageList, MessageReader, Rows
 from fsstate.projection import Projections, Row, Write
 from fsstate.queries import MISSING, Missing
-from fsstate.streams import Stream
+from fsstate.streams import Stream, checked_text
 from fsstate.times import Clock, format_time
 
 __all__ = ["Message", "Messages", "PreparedAppend", "Stream"]
@@ -105,7 +117,7 @@ class Messages(MessageReader):
         without `created_at` is given the present time. Raises AlreadyExistsError for an id that is taken.
         """
         now = format_time(self._clock())
-        rows = [{"at": now, **row_of(message)} for message in messages]
+        rows = [{"at": now, **row_of(message, self._where(message.id))} for message in messages]
         if not rows:
             return []
         self.settle()
@@ -142,7 +154,11 @@ class Messages(MessageReader):
 
         Raises NotFoundError for a message that is not in the log; one that is being streamed is not, yet.
         """
-        fields: Row = {"status": status, "model": model, "metadata": None if metadata is None else dict(metadata)}
+        fields: Row = {
+            "status": status,
+            "model": model,
+            "metadata": None if metadata is None else metadata_of(metadata),
+        }
         changes = {key: value for key, value in fields.items() if value is not None}
         if not isinstance(content, Missing):
             changes["content"] = copied(content)
@@ -153,7 +169,7 @@ class Messages(MessageReader):
 
         Each call leaves a line in the log; `stream` does not, and a message that it left unfinished can be told.
         """
-        return self._change(id, {"delta": delta, "status": status})
+        return self._change(id, {"delta": checked_text(delta), "status": status})
 
     def clear(self) -> int:
         """Remove all messages, durably, and return how many there were. Seqs go on where they were.
@@ -207,9 +223,9 @@ class Messages(MessageReader):
             raise InvalidValueError("expected a role, such as user, assistant, system or tool", at="$.role")
         fields = dict(given)
         metadata, created_at = fields.pop("metadata", None), fields.pop("created_at", None)
-        message = Message(id=name, role=role, content=content, metadata=dict(metadata or {}), **fields)
+        message = Message(id=name, role=role, content=content, metadata=metadata_of(metadata), **fields)
         message.created_at = self._clock() if created_at is None else created_at
-        return row_of(message)
+        return row_of(message, self._where(name))
 
     def _place(self, parent: str | Missing | None) -> Callable[[Row, str | None], Row]:
         """Says, once the head is known, what a new row's parent is."""
@@ -248,7 +264,7 @@ class Messages(MessageReader):
             changed.clear()
             after = Tree({name: copied(tree.rows[name])})
             after.fold(row)
-            changed.update(after.rows[name])
+            changed.update(fitting(after.rows[name], self._where(name)))
             return [row]
 
         self.log.begin()
@@ -269,6 +285,7 @@ class Messages(MessageReader):
         return under(row, parent)
 
     def _finish(self, row: Row) -> Message:
+        fitting(row, self._where(row["id"]))
         under_way = self._streams.unfinished()
         write = Write(self._tree, lambda last: [settled(row, self._head_after(last), under_way)])
         return message_of(self._run(write)[0], self.path)

@@ -18,11 +18,11 @@ from typing import Any, Self
 from fsstate import names
 from fsstate.backends.base import LOG, Backend, Ref
 from fsstate.conversation import Message, copied
-from fsstate.errors import StorageError
+from fsstate.errors import InvalidValueError, StorageError
 from fsstate.journal import Log
 from fsstate.projection import Row
 
-__all__ = ["Stream", "Streams"]
+__all__ = ["Stream", "Streams", "checked_text"]
 
 _log = logging.getLogger("fsstate")
 
@@ -94,6 +94,13 @@ def _beginning(rows: Iterator[Row]) -> Row | None:
     return row if row is not None and isinstance(row.get("role"), str) else None
 
 
+def checked_text(piece: object) -> str:
+    """A piece of a message's text. Raises InvalidValueError for anything else, which readers would pass over."""
+    if not isinstance(piece, str):
+        raise InvalidValueError(f"expected a text to add, got {type(piece).__name__}", at="$.content")
+    return piece
+
+
 class Stream:
     """A message that is being written, as a context manager. Not for several threads at a time.
 
@@ -141,10 +148,10 @@ class Stream:
         self._claim = claim
 
     def write(self, text: str) -> None:
-        """Add text to the message, durably. Raises ValueError outside the block."""
+        """Add text to the message, durably. Raises ValueError outside the block, InvalidValueError for no text."""
         if self._claim is None:
             raise ValueError(f"message {self.id} is not being written: write inside its 'with' block")
-        if text:
+        if checked_text(text):
             self._log.append([{"text": text}])
             self._text.append(text)
 

@@ -9,7 +9,7 @@ import pytest
 
 from fsstate.backends.base import LOG, Ref
 from fsstate.conversation import Message
-from fsstate.errors import AlreadyExistsError, InvalidValueError, NotFoundError
+from fsstate.errors import AlreadyExistsError, InvalidValueError, NotFoundError, ValidationError
 from fsstate.messages import Messages
 from fsstate.store import Store
 
@@ -332,3 +332,61 @@ def test_a_role_is_never_empty(messages: Messages) -> None:
     with pytest.raises(InvalidValueError, match="role"):
         messages.append("", "Hello")
     assert messages.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 5),
+        ("model", 3),
+        ("status", 3),
+        ("tool_call_id", 3),
+        ("steps", ("a", "b")),
+        ("steps", 5),
+        ("created_at", "2020"),
+        ("created_at", datetime(2020, 1, 1)),  # noqa: DTZ001 - without a zone, which is the point
+        ("metadata", 5),
+    ],
+)
+def test_a_refused_append_writes_nothing(messages: Messages, field: str, value: Any) -> None:
+    with pytest.raises((ValidationError, InvalidValueError), match=rf"\$\.{field}"):
+        messages.append("user", "x", **{field: value})
+    assert (messages.log.count(), messages.problems()) == (0, [])
+
+
+def test_a_role_is_a_text(messages: Messages) -> None:
+    first = messages.append("user", "x")
+    for attempt in (
+        lambda: messages.append(3, "x"),  # type: ignore[arg-type]
+        lambda: messages.fork_at(first.id, 7, "x"),  # type: ignore[arg-type]
+        lambda: messages.stream(3),  # type: ignore[arg-type]
+        lambda: messages.extend([Message(id="good", role="user"), Message(id="bad", role=3)]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValidationError, match=r"\$\.role: Expected `str`, got `int`"):
+            attempt()
+    assert messages.all() == [first]
+    assert messages.log.count() == 1
+
+
+def test_a_refused_change_leaves_the_message_as_it_is(messages: Messages) -> None:
+    first = messages.append("user", "x")
+    changes: list[dict[str, Any]] = [{"status": 3}, {"model": 3}, {"metadata": "abc"}]
+    for change in changes:
+        with pytest.raises((ValidationError, InvalidValueError), match=rf"\$\.{next(iter(change))}"):
+            messages.update(first.id, **change)
+    deltas: list[Any] = [5, None, [], {}]
+    for delta in deltas:
+        with pytest.raises(InvalidValueError, match="expected a text"):
+            messages.append_text(first.id, delta)
+    with pytest.raises(ValidationError, match=r"\$\.status"):
+        messages.append_text(first.id, "y", status=3)  # type: ignore[arg-type]
+    assert messages.all() == [first]
+    assert messages.log.count() == 1
+
+
+def test_a_message_that_a_hand_spoilt_can_be_mended(store: Store, messages: Messages) -> None:
+    lines(store, b'{"id":"a","role":"user","content":"x","status":3}')
+    with pytest.raises(ValidationError):
+        messages.update("a", model="m")
+    assert messages.update("a", status="complete").status == "complete"
+    assert texts(messages.list()) == ["x"]

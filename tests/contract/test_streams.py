@@ -9,7 +9,14 @@ import pytest
 
 from fsstate.backends.base import LOG, Ref
 from fsstate.conversation import Message
-from fsstate.errors import AlreadyExistsError, InvalidNameError, LockTimeoutError, NotFoundError
+from fsstate.errors import (
+    AlreadyExistsError,
+    InvalidNameError,
+    InvalidValueError,
+    LockTimeoutError,
+    NotFoundError,
+    ValidationError,
+)
 from fsstate.messages import Messages
 from fsstate.store import Store
 
@@ -210,3 +217,27 @@ def test_a_forgotten_stream_is_interrupted(tmp_path: Path) -> None:
     with Store(tmp_path) as other:
         store.close()
         assert told(other.session("s").messages.list())[0][0] == "x"
+
+
+def test_only_text_is_written(messages: Messages) -> None:
+    with messages.stream("assistant") as m:
+        pieces: list[Any] = [5, None, [], b"x"]
+        for piece in pieces:
+            with pytest.raises(InvalidValueError, match="expected a text"):
+                m.write(piece)
+        m.write("good")
+    assert told(messages.all()) == [("good", "complete")]
+
+
+def test_a_message_that_does_not_fit_is_refused_at_its_beginning_and_at_its_end(messages: Messages) -> None:
+    with pytest.raises(ValidationError, match=r"\$\.model"):
+        messages.stream("assistant", model=3)  # type: ignore[arg-type]
+    m = messages.stream("assistant")
+    m.open()
+    m.write("kept")
+    m.model = 3  # type: ignore[assignment]
+    with pytest.raises(ValidationError, match=r"\$\.model"):
+        m.close()
+    assert messages.log.count() == 0
+    messages.settle()
+    assert told(messages.all()) == [("kept", "interrupted")]
