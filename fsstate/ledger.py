@@ -5,7 +5,7 @@ A step is judged on the record as it is under the log's lock, so two callers nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from fsstate.errors import AlreadyExistsError, NotFoundError
 from fsstate.journal import Log
@@ -20,13 +20,22 @@ class Ledger:
     """Records with a lifecycle in one log, by id and in the order of their making.
 
     A record is a dict with `id`, `status`, `at` (when it was made) and fields of its own; `updated_at` and the
-    lifecycle's stamps follow from the log. Every write is durable when it returns. Any thread may call.
+    lifecycle's stamps follow from the log. `check` raises for a record that must not come to be: then nothing is
+    written. Every write is durable when it returns. Any thread may call.
     """
 
-    def __init__(self, projections: Projections, log: Log, lifecycle: Lifecycle, clock: Clock) -> None:
+    def __init__(
+        self,
+        projections: Projections,
+        log: Log,
+        lifecycle: Lifecycle,
+        clock: Clock,
+        check: Callable[[Row], object] = lambda record: record,
+    ) -> None:
         self.log = log
         self.lifecycle = lifecycle
         self._clock = clock
+        self._check = check
         self._projections = projections
 
     def add(self, records: Iterable[Row]) -> list[Row]:
@@ -37,6 +46,7 @@ class Ledger:
         now = format_time(self._clock())
         new = [record if record.get("at") is not None else {**record, "at": now} for record in records]
         for record in new:
+            self._check(record)
             self.lifecycle.check_status(record["status"])
         if not new:
             return []
@@ -70,11 +80,11 @@ class Ledger:
             if "status" in fields:
                 self.lifecycle.check_step(self._place(name), before["status"], str(fields["status"]))
             before = dict(before)
+            self._check(self._changed(before, change))
             return [change]
 
-        for row in self._projection.append(decide):
-            self._fold({name: before}, row)
-        return before
+        (row,) = self._projection.append(decide)
+        return self._changed(before, row)
 
     def get(self, name: str) -> Row | None:
         """The record, or None. What it holds must not be changed in place."""
@@ -93,6 +103,11 @@ class Ledger:
     @property
     def _projection(self) -> Projection[dict[str, Row]]:
         return self._projections.of(self.log, dict, self._fold)
+
+    def _changed(self, record: Row, change: Row) -> Row:
+        known = {change["update"]: dict(record)}
+        self._fold(known, change)
+        return known[change["update"]]
 
     def _place(self, name: str) -> str:
         return f"{self.log.path}: {name!r}"

@@ -10,7 +10,7 @@ Steps may be left out, never taken back. Any thread may call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -18,14 +18,14 @@ import msgspec
 
 from fsstate import ids
 from fsstate.backends.base import LOG, Ref
-from fsstate.conversation import copied
-from fsstate.errors import CorruptRecordError, NotFoundError
+from fsstate.conversation import copied, metadata_of, time_of
+from fsstate.errors import CorruptRecordError, NotFoundError, ValidationError
 from fsstate.journal import Log
 from fsstate.ledger import Ledger
 from fsstate.lifecycle import Lifecycle
 from fsstate.models import Model
 from fsstate.projection import Projections, Row, readable
-from fsstate.times import Clock, format_time
+from fsstate.times import Clock
 
 __all__ = ["LIFECYCLE", "ToolCall", "ToolCalls"]
 
@@ -72,7 +72,7 @@ class ToolCall(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"create
 _MODEL: Final[Model[ToolCall]] = Model.of(ToolCall)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 # The class has a method called `list`.
 Listing: TypeAlias = list[ToolCall]
-Problems: TypeAlias = list[CorruptRecordError]
+Problems: TypeAlias = list[CorruptRecordError | ValidationError]
 
 
 class ToolCalls:
@@ -80,7 +80,7 @@ class ToolCalls:
 
     def __init__(self, projections: Projections, clock: Clock, owner: Ref) -> None:
         self.log = Log(projections.backend, Ref(f"{owner.category}/{owner.name}", "tool_calls", LOG), owner=owner)
-        self._ledger = Ledger(projections, self.log, LIFECYCLE, clock)
+        self._ledger = Ledger(projections, self.log, LIFECYCLE, clock, self._typed)
 
     def __repr__(self) -> str:
         return f"ToolCalls({str(self.log.ref)!r})"
@@ -102,10 +102,11 @@ class ToolCalls:
     ) -> ToolCall:
         """Add a call and return it. Without an `id` it gets a new UUIDv7.
 
-        Raises AlreadyExistsError for an id that is taken, NotFoundError when the session does not exist.
+        Raises AlreadyExistsError for an id that is taken, NotFoundError when the session does not exist,
+        ValidationError or InvalidValueError for what does not fit.
         """
         call = ToolCall(id=id or ids.new_id(), name=name, parameters=parameters, status=status)
-        call.message_id, call.metadata = message_id, dict(metadata or {})
+        call.message_id, call.metadata = message_id, metadata_of(metadata)
         return self.extend([call])[0]
 
     def extend(self, calls: Iterable[ToolCall]) -> Listing:
@@ -147,7 +148,7 @@ class ToolCalls:
         Raises as `approve` does for a `status` that is no step from the present one.
         """
         fields: Row = {"status": status, "parameters": parameters, "result": result, "error": error}
-        return self._change(id, {**fields, "metadata": None if metadata is None else dict(metadata)})
+        return self._change(id, {**fields, "metadata": None if metadata is None else metadata_of(metadata)})
 
     def get(self, id: str) -> ToolCall | None:  # noqa: A002
         """Return one call, or None."""
@@ -174,21 +175,32 @@ class ToolCalls:
         return self._ledger.count(status=status)
 
     def problems(self) -> Problems:
-        """Return what is wrong with the log's lines. Reads all of it."""
-        return self.log.problems()
+        """Return what is wrong with the log's lines, and with calls in it that cannot be read. Reads all of it."""
+        return [*self.log.problems(), *self._misfits()]
+
+    def _misfits(self) -> Iterator[ValidationError]:
+        for row in self._ledger.list():
+            try:
+                self._typed(row)
+            except ValidationError as error:
+                yield error
 
     def _change(self, name: str, fields: Row) -> ToolCall:
         changes = {key: copied(value) for key, value in fields.items() if value is not None}
         return self._typed(self._ledger.change(name, changes))
 
     def _typed(self, row: Row) -> ToolCall:
-        return _MODEL.load(copied({key: value for key, value in row.items() if key != "seq"}), self.path)
+        return _MODEL.load(copied({key: value for key, value in row.items() if key != "seq"}), self._where(row))
+
+    def _where(self, row: Row) -> str:
+        return f"{self.path}: tool call {row.get('id')!r}"
 
 
 def _row_of(call: ToolCall) -> Row:
     row: Row = {"id": call.id, "name": call.name, "parameters": copied(call.parameters), "status": call.status}
     row |= {"message_id": call.message_id, "result": copied(call.result), "error": copied(call.error)}
     row["metadata"] = copied(call.metadata) or None
-    times = {"at": call.created_at, "started_at": call.started_at, "completed_at": call.completed_at}
-    row |= {key: None if time is None else format_time(time) for key, time in times.items()}
+    row["at"] = time_of(call.created_at, "created_at")
+    row["started_at"] = time_of(call.started_at, "started_at")
+    row["completed_at"] = time_of(call.completed_at, "completed_at")
     return {key: value for key, value in row.items() if value is not None}

@@ -1,11 +1,18 @@
 """A session's tool calls."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from fsstate.backends.base import LOG, Ref
-from fsstate.errors import AlreadyExistsError, InvalidTransitionError, InvalidValueError, NotFoundError
+from fsstate.errors import (
+    AlreadyExistsError,
+    InvalidTransitionError,
+    InvalidValueError,
+    NotFoundError,
+    ValidationError,
+)
 from fsstate.store import Store
 from fsstate.tool_calls import ToolCall, ToolCalls
 
@@ -112,3 +119,39 @@ def test_lines_of_other_hands(store: Store, calls: ToolCalls) -> None:
 def test_a_session_must_exist(store: Store) -> None:
     with pytest.raises(NotFoundError):
         store.session("nobody").tool_calls.create("a")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", 3), ("id", 5), ("message_id", 5), ("status", 3), ("metadata", "abc")]
+)
+def test_a_refused_call_writes_nothing(calls: ToolCalls, field: str, value: Any) -> None:
+    with pytest.raises((ValidationError, InvalidValueError), match=rf"\$\.{field}"):
+        calls.create(**{"name": "grep", field: value})
+    assert (calls.log.count(), calls.problems()) == (0, [])
+
+
+def test_calls_are_added_all_or_none(calls: ToolCalls) -> None:
+    for bad in (ToolCall(id="q", name=3), ToolCall(id="q", name="n", started_at="2020")):  # type: ignore[arg-type]
+        with pytest.raises((ValidationError, InvalidValueError), match=r"\$\.(name|started_at)"):
+            calls.extend([ToolCall(id="good", name="n"), bad])
+    assert calls.log.count() == 0
+
+
+def test_a_refused_change_leaves_the_call_as_it_is(calls: ToolCalls) -> None:
+    call = calls.create("grep")
+    for change in ({"metadata": "abc"}, {"status": 3}):
+        with pytest.raises((ValidationError, InvalidValueError), match=r"\$\."):
+            calls.update(call.id, **change)
+    assert calls.list() == [call]
+    assert calls.log.count() == 1
+
+
+def test_calls_that_cannot_be_read_are_named(store: Store, calls: ToolCalls) -> None:
+    rows = (b'{"id":"bad","name":3}', b'{"id":"good","name":"n"}')
+    store.backend.append(Ref("sessions/s", "tool_calls", LOG), lambda _: rows)
+    (problem,) = calls.problems()
+    assert "'bad': $.name: Expected `str`, got `int`" in str(problem)
+    with pytest.raises(ValidationError):
+        calls.approve("bad")
+    assert [call.id for call in calls.list()] == ["good"]
+    assert calls.log.count() == 2
