@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from fsstate.backends.base import Backend, Ref
-from fsstate.conversation import copied
+from fsstate.conversation import copied, time_of
 from fsstate.errors import CorruptRecordError, ValidationError
 from fsstate.models import Model
 from fsstate.projection import Row, readable
@@ -84,9 +84,15 @@ class Steps:
         return self.extend([step])[0]
 
     def extend(self, steps: Iterable[Step]) -> range:
-        """Append many steps with one flush, all or none, and return their numbers, as `Message.steps` takes them."""
+        """Append many steps with one flush, all or none, and return their numbers, as `Message.steps` takes them.
+
+        Raises ValidationError or InvalidValueError for a field that is not of its type.
+        """
         now = format_time(self._clock())
-        seqs = self.log.append([{"at": now, **_row_of(step)} for step in steps])
+        rows = [{"at": now, **_row_of(step)} for step in steps]
+        for row in rows:
+            _step_of(dict(row), f"{self.path}: a new step")
+        seqs = self.log.append(rows)
         return range(seqs.start - 1, seqs.stop - 1)
 
     def list(self) -> Listing:
@@ -129,13 +135,18 @@ class Steps:
         return [*readable(rows, self._step)]
 
     def _step(self, row: Row) -> Step:
-        known: Row = {key: row.pop(key) for key in _FIELDS if key in row}
-        known["number"] = row.pop("seq") - 1
-        return _MODEL.load({**known, "extra": row}, f"{self.path}: step {known['number']}")
+        return _step_of(row, f"{self.path}: step {row['seq'] - 1}")
+
+
+def _step_of(row: Row, where: str) -> Step:
+    """The step in a row, which is used up. Raises ValidationError when it does not fit."""
+    known: Row = {key: row.pop(key) for key in _FIELDS if key in row}
+    known["number"] = row.pop("seq", 0) - 1
+    return _MODEL.load({**known, "extra": row}, where)
 
 
 def _row_of(step: Step) -> Row:
     row: Row = {"tool_name": step.tool_name, "tool_args": copied(step.tool_args)}
     row |= {"output_summary": step.output_summary, "duration_ms": step.duration_ms, "tool_call_id": step.tool_call_id}
-    row |= {"is_error": step.is_error or None, "at": None if step.timestamp is None else format_time(step.timestamp)}
+    row |= {"is_error": step.is_error or None, "at": time_of(step.timestamp, "timestamp")}
     return {**{key: value for key, value in row.items() if value is not None}, **copied(step.extra)}

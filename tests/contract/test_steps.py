@@ -1,11 +1,12 @@
 """A session's steps."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from fsstate.backends.base import LOG, Ref
-from fsstate.errors import InvalidValueError, NotFoundError
+from fsstate.errors import InvalidValueError, NotFoundError, ValidationError
 from fsstate.steps import Step, Steps
 from fsstate.store import Store
 
@@ -57,3 +58,13 @@ def test_refused(store: Store, steps: Steps) -> None:
     with pytest.raises(NotFoundError):
         store.session("nobody").steps.append("a")
     assert steps.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("tool_name", 3), ("output_summary", 3), ("duration_ms", "1"), ("is_error", 3), ("timestamp", "2020")],
+)
+def test_a_refused_step_writes_nothing(steps: Steps, field: str, value: Any) -> None:
+    with pytest.raises((ValidationError, InvalidValueError), match=rf"\$\.{field}"):
+        steps.append(**{"tool_name": "grep", field: value})
+    assert (steps.count(), steps.problems()) == (0, [])
