@@ -219,7 +219,10 @@ class MemoryBackend:
         return None if log is None else (log.born, log.size)
 
     def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
-        """Remove the entries with a seq lower than `before`. Returns how many went."""
+        """Remove the entries with a seq lower than `before`. Returns how many went: 0 of a log that does not exist."""
+        self._check_open()
+        if self._logs.get(ref) is None:
+            return 0
         with self._owned(owner), self._exclusive(ref), self._state:
             lines, end = self._lines(ref)
             gone = bisect_right(lines, before - 1, hi=end, key=_seq_of)

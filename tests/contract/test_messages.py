@@ -390,3 +390,9 @@ def test_a_message_that_a_hand_spoilt_can_be_mended(store: Store, messages: Mess
         messages.update("a", model="m")
     assert messages.update("a", status="complete").status == "complete"
     assert texts(messages.list()) == ["x"]
+
+
+def test_a_session_that_is_missing_has_nothing_to_remove(store: Store) -> None:
+    gone = store.session("gone")
+    assert (gone.messages.clear(), gone.events.trim(before=3)) == (0, 0)
+    assert store.sessions.ids() == []
