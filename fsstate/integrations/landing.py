@@ -171,6 +171,10 @@ class Landing:
         if self._progress is not None:
             self._progress(min(done, total), total)
 
+    def roots(self) -> dict[str, str]:
+        """The paths of the sources that the store has, by their ids: no two have the same."""
+        return {root.id: root.path for root in self._store.sources.list()}
+
     def settle(self) -> ImportReport:
         """Compare what was found with what became of it, and return the report."""
         for kind, tally in self.report.tallies.items():

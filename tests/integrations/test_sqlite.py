@@ -26,6 +26,7 @@ from fsstate import (
     StoreOptions,
 )
 from fsstate.integrations.sqlite import ImportReport, import_sqlite
+from fsstate.integrations.sqlite.soma import TABLES
 from fsstate.session_config import BearerAuth, LocalWorkspace, Mixed, PreApproved, RemoteWorkspace, Whitelist
 from tests.integrations import schemas
 
@@ -710,9 +711,50 @@ def test_an_older_schema_lacks_tables(store: Store, codewhale: Path) -> None:
     report = import_sqlite(store, codewhale, "codewhale")
     assert report.problems == []
     assert report["workflows"].found == 0
-    change(codewhale, "PRAGMA user_version = 3")
-    with pytest.raises(CorruptRecordError, match="it has no table thread_goals"):
-        import_sqlite(store, codewhale, "codewhale")
+    assert [each.place for each in report.passed_over] == [f"table {table}" for table in gone]
+
+
+@pytest.mark.parametrize("table", ["workspace_task_runs", "workspace_file_change_audits", "messages", "source_files"])
+def test_a_file_with_some_of_the_tables(store: Store, soma: Path, table: str) -> None:
+    others = [name for name in TABLES if name != table]
+    change(soma, *(f"DROP TABLE {name}" for name in others), "PRAGMA user_version = 0")
+    report = import_sqlite(store, soma, "soma")
+    assert [str(each) for each in report.passed_over] == [f"{soma}, table {name}: it is not there" for name in others]
+    assert report.total.found == report.total.accounted > 0
+    # What belongs to rows of a table that is not there.
+    assert len(report.problems) == (table in ("messages", "source_files"))
+
+
+def test_what_belongs_to_workflows_that_are_not_there(store: Store, codewhale: Path) -> None:
+    change(codewhale, "DROP TABLE workflow_runs")
+    report = import_sqlite(store, codewhale, "codewhale")
+    assert report.total.found == report.total.accounted
+    assert {each.reason.split(", which ")[1] for each in report.problems} == {
+        "is not in workflow_runs, were not imported"
+    }
+
+
+def test_a_file_with_none_of_the_tables_is_refused(store: Store, make: Make) -> None:
+    with pytest.raises(CorruptRecordError, match="no soma database: it has no table sessions or conversations or"):
+        import_sqlite(store, make("CREATE TABLE other (a)"), "soma")
+
+
+def test_two_roots_with_one_id(store: Store, soma: Path) -> None:
+    change(soma, "INSERT INTO source_roots (path, id) VALUES ('/more', 'r1')")
+    report = import_sqlite(store, soma, "soma")
+    (problem,) = report.problems
+    assert str(problem) == f"{soma}, table source_roots, row 2: not imported: the id 'r1' is that of the source /docs"
+    assert numbers(report)["sources"] == (5, 4, 0, 1)
+    assert [(root.path, root.id) for root in store.sources.list()] == [("/docs", "r1")]
+    assert numbers(import_sqlite(store, soma, "soma"))["sources"] == (5, 0, 4, 1)
+
+
+def test_a_root_with_the_id_of_another_that_the_store_has(store: Store, soma: Path) -> None:
+    store.sources.add("/mine", id="r1")
+    report = import_sqlite(store, soma, "soma")
+    assert [each.place for each in report.problems] == ["table source_roots, row 1", "table source_files"]
+    assert numbers(report)["sources"] == (4, 1, 0, 3)
+    assert [root.path for root in store.sources.list()] == ["/mine"]
 
 
 def test_what_is_no_such_database(store: Store, tmp_path: Path, zero: Path) -> None:

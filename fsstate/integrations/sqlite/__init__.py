@@ -9,7 +9,8 @@
 
 Every row is accounted for. A column that means nothing to fsstate stays: in the metadata of a session, message or
 call, under the system's name, or as a field of the record. The database is only read: no file of it is changed, and
-none is made beside it. Its version is checked before anything is written.
+none is made beside it. Its version is checked before anything is written. A file that has only some of the tables is
+read, too, and the others are named.
 """
 
 from fsstate.integrations.landing import ImportReport, Problem, Tally

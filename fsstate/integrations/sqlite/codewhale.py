@@ -25,12 +25,12 @@ TABLES: Final = {
     "thread_dynamic_tools": Table("tools", ("thread_id", "position", "name", "input_schema")),
     "checkpoints": Table("checkpoints", ("thread_id", "checkpoint_id", "state_json", "created_at")),
     "jobs": Table("jobs", ("id", "name", "status", "created_at", "updated_at")),
-    "thread_goals": Table("goals", ("thread_id", "goal_id", "objective", "status"), since=3),
-    "workflow_runs": Table("workflows", ("id", "workflow_id", "goal", "status"), since=2),
-    "branch_runs": Table("workflows", (*_OF_RUN, "branch_id"), since=2),
-    "leaf_runs": Table("workflows", (*_OF_RUN, "leaf_id"), since=2),
-    "control_node_runs": Table("workflows", (*_OF_RUN, "node_id"), since=2),
-    "teacher_candidates": Table("workflows", (*_OF_RUN, "candidate_id"), since=2),
+    "thread_goals": Table("goals", ("thread_id", "goal_id", "objective", "status")),
+    "workflow_runs": Table("workflows", ("id", "workflow_id", "goal", "status")),
+    "branch_runs": Table("workflows", (*_OF_RUN, "branch_id")),
+    "leaf_runs": Table("workflows", (*_OF_RUN, "leaf_id")),
+    "control_node_runs": Table("workflows", (*_OF_RUN, "node_id")),
+    "teacher_candidates": Table("workflows", (*_OF_RUN, "candidate_id")),
 }
 _NAME: Final = "codewhale"
 _ARCHIVED: Final = "archived"
@@ -234,9 +234,8 @@ def _traced(cells: Cells) -> Object:
 
 
 def _belongings(reader: Reader, table: str, kind: RecordType[Any]) -> Iterator[Item]:
-    for cells in reader.cells(table, owned=("workflow_run_id IN (SELECT id FROM workflow_runs)", ())):
+    for cells in reader.belongings(table, "workflow_run_id", "workflow_runs"):
         run = cells.text("workflow_run_id") or ""
         value = fields(passed=cells.flag("passed")) | _traced(cells)
         folder = f"{WORKFLOWS.category}/{name_for(run)}/{kind.category}"
         yield from reader.record(kind, value, cells, category=folder)
-    reader.orphans(table, "workflow_run_id", "workflow_runs")

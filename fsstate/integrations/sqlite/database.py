@@ -41,15 +41,14 @@ _OWN_TABLES: Final = ("sqlite_", "_sqlx_migrations", "refinery_schema_history")
 
 
 class Table(NamedTuple):
-    """What a table must have to be read. `since` is the schema version that brought it; None: it may be missing."""
+    """What becomes of a table's rows, and the columns that it must have to be read. The table may be missing."""
 
     kind: str
     columns: tuple[str, ...]
-    since: int | None = 0
 
 
 class Database:
-    """An open database that has the tables of one schema."""
+    """An open database that has tables of one schema."""
 
     def __init__(self, path: str, connection: sqlite3.Connection, tables: Mapping[str, Table]) -> None:
         self.path = path
@@ -89,15 +88,18 @@ class Database:
         version = self.version(history)
         if version > known:
             raise _newer(self.path, what, version, known)
-        there = self.names
-        for name, table in self.tables.items():
-            if name in there:
-                columns = self.columns(name)
-                missing = [column for column in table.columns if column not in columns]
-                if missing:
-                    raise self._foreign(what, f"its table {name} has no column {missing[0]}")
-            elif table.since is not None and version >= table.since:
-                raise self._foreign(what, f"it has no table {name}")
+        there = [name for name in self.tables if name in self.names]
+        if not there:
+            raise self._foreign(what, f"it has no table {' or '.join(self.tables)}")
+        for name in there:
+            columns = self.columns(name)
+            lacking = [column for column in self.tables[name].columns if column not in columns]
+            if lacking:
+                raise self._foreign(what, f"its table {name} has no column {lacking[0]}")
+
+    def missing(self) -> list[str]:
+        """The tables of the schema that are not there: older programs, and parts of them, make fewer."""
+        return [name for name in self.tables if name not in self.names]
 
     def unknown(self) -> Iterator[tuple[str, int]]:
         """The tables of which the schema says nothing, with how many rows they have."""
@@ -109,9 +111,14 @@ class Database:
             return
         query = (
             f"SELECT {column}, count(*) FROM {table} WHERE {column} IS NULL OR {column} NOT IN "  # noqa: S608
-            f"(SELECT {key} FROM {owner}) GROUP BY {column} ORDER BY {column}"
+            f"({self.all_of(owner, key)}) GROUP BY {column} ORDER BY {column}"
         )
         yield from ((row[0], row[1]) for row in self._run(query, ()))
+
+    def all_of(self, table: str, column: str) -> str:
+        """The query for a column of a table that may be missing, without NULLs: nothing would be "not in" these."""
+        there = f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608
+        return there if table in self.names else "SELECT NULL WHERE 0"
 
     def rows(self, table: str, order: str, where: str = "1", given: Sequence[Any] = ()) -> Iterator[Object]:
         """The rows of a table; none when it is missing."""

@@ -118,7 +118,9 @@ class Reader:
         self._landing = landing
 
     def expect(self) -> None:
-        """Say how many rows there are. Tables that are not known are told, too: nothing takes their rows."""
+        """Say how many rows there are, and which tables are missing or not known: nothing takes the rows of those."""
+        for name in self._database.missing():
+            self._landing.pass_over(f"table {name}", "it is not there")
         for name, table in self._database.tables.items():
             self._landing.expect(table.kind, self._database.count(name))
         for name, number in self._database.unknown():
@@ -175,6 +177,11 @@ class Reader:
         for row in self._database.rows(table, order, *owned):
             yield Cells(self._landing, table, kind, row)
 
+    def belongings(self, table: str, column: str, owner: str, key: str = "id") -> Iterator[Cells]:
+        """The rows of a table that belong to one that is there, in order. The others are told."""
+        yield from self.cells(table, owned=(f"{column} IN ({self._database.all_of(owner, key)})", ()))
+        self.orphans(table, column, owner, key)
+
     def entries(self, table: str, order: str, owned: Owned, make: Callable[[Cells], Entry | None]) -> list[Entry]:
         """What is made of the rows that belong to one session."""
         made = (make(cells) for cells in self.cells(table, order, owned))
@@ -186,6 +193,16 @@ class Reader:
         for name, number in self._database.orphans(table, column, owner, key):
             reason = f"{number} with {column} {name!r}, which is not in {owner}, were not imported"
             self._landing.fail(kind, f"table {table}", reason, number)
+
+    def refuse(self, table: str, owned: Owned, reason: str) -> None:
+        """Say that rows cannot be imported."""
+        number = sum(1 for _ in self.cells(table, owned=owned))
+        told = f"not imported: {number} rows, as {reason}"
+        self._landing.fail(self._database.tables[table].kind, f"table {table}", told, number)
+
+    def roots(self) -> dict[str, str]:
+        """The paths of the sources that the store has, by their ids."""
+        return self._landing.roots()
 
     def head(self, cells: Cells, column: str, messages: Sequence[Entry]) -> tuple[str | None] | None:
         """The message that a conversation goes on from, unless it is the last."""

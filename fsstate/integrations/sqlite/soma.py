@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from fsstate.audits import AUDITS
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, setting
@@ -21,13 +21,13 @@ TABLES: Final = {
     "sessions": Table("settings", ("id", "created_at")),
     "conversations": Table("sessions", ("id", "session_id", "title")),
     "messages": Table("messages", ("id", "conversation_id", "sequence", "role", "content", "status")),
-    "workspace_task_runs": Table("runs", ("run_id", "session_id", "task_id", "path", "status"), since=None),
-    "workspace_file_change_audits": Table("audits", ("audit_id", "session_id", "action", "status"), since=None),
-    "source_roots": Table("sources", ("path", "id"), since=None),
-    "source_files": Table("sources", ("source_root_id", "relative_path"), since=None),
-    "ingest_jobs": Table("sources", ("id", "scope_label", "status"), since=None),
-    "provider_status": Table("settings", ("provider",), since=None),
-    "provider_selection": Table("settings", ("singleton",), since=None),
+    "workspace_task_runs": Table("runs", ("run_id", "session_id", "task_id", "path", "status")),
+    "workspace_file_change_audits": Table("audits", ("audit_id", "session_id", "action", "status")),
+    "source_roots": Table("sources", ("path", "id")),
+    "source_files": Table("sources", ("source_root_id", "relative_path")),
+    "ingest_jobs": Table("sources", ("id", "scope_label", "status")),
+    "provider_status": Table("settings", ("provider",)),
+    "provider_selection": Table("settings", ("singleton",)),
 }
 _NAME: Final = "soma"
 _NO_TITLE: Final = "New conversation"
@@ -105,20 +105,42 @@ def _in_line(entries: list[Entry]) -> Iterator[Entry]:
 
 def _sources(reader: Reader) -> Iterator[Item]:
     """The roots with their files, and the passes over them."""
-    for cells in reader.cells("source_roots", "path"):
-        root: Owned = ("source_root_id = ?", (cells.peek("id"),))
-        place, name = cells.place, name_for(str(cells.peek("path")))
-        value = fields(read_only=cells.flag("read_only"), created_at=cells.time("created_at"))
-        yield from reader.record(ROOTS, value, cells, key="path")
-        files = [_file(each) for each in reader.cells("source_files", "relative_path", root)]
-        if files:
-            items = {"items": files}
-            yield DocumentItem("sources", f"{ROOTS.category}/{name}", "files", items, place, parts=len(files))
+    yield from _roots(reader)
     reader.orphans("source_files", "source_root_id", "source_roots")
     for cells in reader.cells("ingest_jobs", "started_at, id"):
         value = fields(scope=cells.text("scope_label"), error=cells.text("last_error"))
         value |= fields(started_at=cells.time("started_at"), completed_at=cells.time("completed_at"))
         yield from reader.record(INGESTS, value, cells)
+
+
+def _roots(reader: Reader) -> Iterator[Item]:
+    """The roots with their files. Of those with one id only the first is taken, unless the store has another."""
+    paths = reader.roots()
+    refused: dict[Any, str] = {}
+    taken: set[Any] = set()
+    for cells in reader.cells("source_roots", "path"):
+        name, path = cells.peek("id"), str(cells.peek("path"))
+        other = paths.setdefault(str(name), path)
+        if other == path:
+            taken.add(name)
+            yield from _root(reader, cells)
+        else:
+            refused[name] = f"the id {name!r} is that of the source {other}"
+            cells.refuse(refused[name])
+    for name, reason in refused.items():
+        if name not in taken:
+            reader.refuse("source_files", ("source_root_id = ?", (name,)), reason)
+
+
+def _root(reader: Reader, cells: Cells) -> Iterator[Item]:
+    owned: Owned = ("source_root_id = ?", (cells.peek("id"),))
+    place, name = cells.place, name_for(str(cells.peek("path")))
+    value = fields(read_only=cells.flag("read_only"), created_at=cells.time("created_at"))
+    yield from reader.record(ROOTS, value, cells, key="path")
+    files = [_file(each) for each in reader.cells("source_files", "relative_path", owned)]
+    if files:
+        items = {"items": files}
+        yield DocumentItem("sources", f"{ROOTS.category}/{name}", "files", items, place, parts=len(files))
 
 
 def _file(cells: Cells) -> Object:
