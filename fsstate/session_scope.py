@@ -45,6 +45,7 @@ from fsstate.summaries import (
     summarise,
 )
 from fsstate.sweeper import Seen, Sweeper
+from fsstate.times import zoned
 
 __all__ = ["SessionScope"]
 
@@ -304,7 +305,13 @@ class SessionScope(ABC):
         message_count or title, with "-" to descend. A `limit` of None means all. Sessions that cannot be read are
         logged and left out.
         """
-        times = created_after, created_before, updated_after, updated_before
+        given = {
+            "created_after": created_after,
+            "created_before": created_before,
+            "updated_after": updated_after,
+            "updated_before": updated_before,
+        }
+        times = [None if time is None else zoned(time, name) for name, time in given.items()]
         wanted = SessionFilter(user_id, status, project_id, parent_id, archived, metadata or {}, *times)
         fitting = (
             self._summary(each.name, each.value) for each in self._documents.items() if wanted.may_fit(each.value)
