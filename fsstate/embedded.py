@@ -4,7 +4,8 @@
     agent_responses    [{"content": "Hi", "timestamp": "…", "trajectory_range": {"start": 0, "end": 2}, …}]
     trajectory_steps   [{"tool_name": "grep", "tool_args": {…}, "timestamp": "…", …}]
 
-Messages become one line, each under the one before it: by time, and by turns where times do not tell, a user's first.
+Messages become one line, each under the one before it: by turns, a user's first, each list in its own order. Clocks are
+set back, so times say no more than where messages belong that have no response of their own; see `_by_turns`.
 A message's id is its place in its list, a step's number its index: neither changes while the document grows at its end.
 What cannot be read is named and hides nothing else. Pure: `fsstate.seeded_log` reads the document.
 """
@@ -14,16 +15,27 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from fsstate.projection import Row
 from fsstate.times import format_time, parse_time
 
-__all__ = ["BEGINNING_OF_MESSAGE", "BEGINNING_OF_STEP", "Embedded", "embedded_messages", "embedded_steps", "may_embed"]
+__all__ = [
+    "BEGINNING_OF_MESSAGE",
+    "BEGINNING_OF_STEP",
+    "Embedded",
+    "embedded_messages",
+    "embedded_steps",
+    "may_embed",
+    "place_of_message",
+    "place_of_step",
+]
 
 # How the lines of these rows begin in a log; as a rule no other line begins so.
-BEGINNING_OF_MESSAGE: Final = re.compile(rb'\{"seq":\d+,"id":"(?:user|agent)-\d+"')
-BEGINNING_OF_STEP: Final = re.compile(rb'\{"seq":\d+,"(?:tool_name|malformed)"')
+# The group is the same for the same part of a document, whatever else the document holds.
+BEGINNING_OF_MESSAGE: Final = re.compile(rb'\{"seq":\d+,"id":"((?:user|agent)-\d+)"')
+BEGINNING_OF_STEP: Final = re.compile(rb'\{"seq":(\d+),"(?:tool_name|malformed)"')
 
 _USERS: Final = "user_messages"
 _AGENTS: Final = "agent_responses"
@@ -60,6 +72,17 @@ def embedded_steps(document: object) -> Embedded:
     return Embedded([_step(item, f"$.{_STEPS}[{number}]", flaws) for number, item in items], flaws)
 
 
+def place_of_message(name: str) -> str:
+    """Where a message stands in its document: what `BEGINNING_OF_MESSAGE` finds tells."""
+    prefix, _, number = name.rpartition("-")
+    return f"$.{_USERS if prefix == 'user' else _AGENTS}[{int(number) - 1}]"
+
+
+def place_of_step(seq: str) -> str:
+    """Where a step stands in its document: what `BEGINNING_OF_STEP` finds tells."""
+    return f"$.{_STEPS}[{int(seq) - 1}]"
+
+
 def _messages(document: object, field: str, role: str, prefix: str, flaws: list[str]) -> list[Row]:
     rows: list[Row] = []
     for number, item in enumerate(_items(document, field, flaws)):
@@ -77,16 +100,32 @@ def _messages(document: object, field: str, role: str, prefix: str, flaws: list[
 
 
 def _by_turns(users: deque[Row], agents: deque[Row]) -> Iterator[Row]:
-    users_turn = True
+    """Both lists as one: each in its own order, and no response before the user's message of the same number.
+
+    With as many responses as messages, or more, they take turns. With fewer, that many messages may come before their
+    turn, where they are older than the response that would be next, and no list's times ever go back. Otherwise what
+    is left over comes last.
+    """
+    spare = len(users) - len(agents)
+    if spare <= 0 or not (_is_in_time(users) and _is_in_time(agents)):
+        spare = 0
+    lead = 0
     while users and agents:
-        asked, answered = users[0]["at"], agents[0]["at"]
-        if asked is not None and answered is not None and asked != answered:
-            # Times as texts in this form sort as times.
-            users_turn = asked < answered
-        yield (users if users_turn else agents).popleft()
-        users_turn = not users_turn
+        # Times as texts in this form sort as times.
+        if lead == 0 or (lead <= spare and users[0]["at"] < agents[0]["at"]):
+            yield users.popleft()
+            lead += 1
+        else:
+            yield agents.popleft()
+            lead -= 1
     yield from users
     yield from agents
+
+
+def _is_in_time(rows: Iterable[Row]) -> bool:
+    """Whether all times are known, and none is before the one above it."""
+    times = [row["at"] for row in rows]
+    return None not in times and all(one <= other for one, other in pairwise(times))
 
 
 def _one_line(rows: Iterable[Row]) -> Iterator[Row]:

@@ -6,14 +6,19 @@
 - A crash may leave only the first of these entries in the log. Readers see the rest all the same, and the next `begin`
   adds it.
 
+- Who adds to the document after that adds what nobody sees: `problems` names it, and the first full read in a process
+  warns of it. Two programs must not both write one session, fsstate into the log and oxios into the document.
+
 The document is never changed. A session whose document holds no such thing pays one look at it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from fsstate import codec
@@ -25,8 +30,10 @@ from fsstate.embedded import (
     embedded_messages,
     embedded_steps,
     may_embed,
+    place_of_message,
+    place_of_step,
 )
-from fsstate.errors import CorruptRecordError
+from fsstate.errors import CorruptRecordError, FsStateError
 from fsstate.journal import Log
 from fsstate.projection import Row
 
@@ -34,12 +41,21 @@ __all__ = ["SeededLog", "is_blank", "may_be_seeded", "message_log", "step_log"]
 
 _log = logging.getLogger("fsstate")
 
+# So many documents are remembered as compared with their logs.
+_MOST_LOOKED_AT: Final = 1024
+
 
 class _Kind(NamedTuple):
-    """Where a log's first entries come from, and how their lines begin."""
+    """Where a log's first entries come from, how their lines begin, and where in the document each stands."""
 
     find: Callable[[object], Embedded]
     beginning: re.Pattern[bytes]
+    place: Callable[[str], str]
+
+    def mark(self, line: LogLine) -> str | None:
+        """What tells an entry from the document's others; None for one that is not the document's."""
+        match = self.beginning.match(line.data)
+        return None if match is None else match[1].decode()
 
 
 class _Seeds(NamedTuple):
@@ -50,8 +66,8 @@ class _Seeds(NamedTuple):
     flaws: list[CorruptRecordError]
 
 
-_MESSAGES: Final = _Kind(embedded_messages, BEGINNING_OF_MESSAGE)
-_STEPS: Final = _Kind(embedded_steps, BEGINNING_OF_STEP)
+_MESSAGES: Final = _Kind(embedded_messages, BEGINNING_OF_MESSAGE, place_of_message)
+_STEPS: Final = _Kind(embedded_steps, BEGINNING_OF_STEP, place_of_step)
 _NOTHING: Final = _Seeds(None, [], [])
 
 
@@ -126,13 +142,41 @@ class SeededLog(Log):
         return [self._decode(line) for line in self._read_holder().lines]
 
     def problems(self) -> list[CorruptRecordError]:
-        """Return what is wrong with the log, and with the document's entries while they are not in it yet."""
+        """Return what is wrong with the log, and with the document's entries that are not in it."""
         try:
-            return super().problems() + (self._read_holder().flaws if self.is_blank() else [])
+            return super().problems() + (self._read_holder().flaws if self.is_blank() else self._unseen())
         except CorruptRecordError as error:
             return [error]
 
+    def _unseen(self) -> list[CorruptRecordError]:
+        """The document's entries that were added when the log was the truth already, as far as can be told."""
+        holder = self._holder()
+        if holder is None:
+            return []
+        lines = [line for line in self._all_entries(0) if isinstance(line, LogLine)]
+        known = {self._kind.mark(line) for line in lines}
+        marks = [self._kind.mark(line) for line in self._read_holder().lines if lines and line.seq >= lines[0].seq]
+        return [self._unseen_at(self._kind.place(mark)) for mark in marks if mark is not None and mark not in known]
+
+    def _unseen_at(self, place: str) -> CorruptRecordError:
+        reason = f"{place}: not seen, for it was added to the document after {self.path} was begun, which counts"
+        advice = "append it with fsstate, and let no other program write this session"
+        return CorruptRecordError(self._backend.location(self._document), f"{reason}; {advice}")
+
     def _entries(self, after: int = 0) -> Iterator[LogLine | BadLine]:
+        yield from self._all_entries(after)
+        if not after:
+            self._warn_of_unseen()
+
+    def _warn_of_unseen(self) -> None:
+        # The log is read all the same if the document cannot be.
+        with contextlib.suppress(FsStateError):
+            holder = self._holder()
+            if holder is not None and not self.is_blank() and _is_news(self.path, holder.revision):
+                for flaw in self._unseen():
+                    _log.warning("%s", str(flaw))
+
+    def _all_entries(self, after: int) -> Iterator[LogLine | BadLine]:
         last: LogLine | None = None
         for line in super()._entries(after):
             yield line
@@ -190,6 +234,18 @@ class SeededLog(Log):
             _log.warning("not as expected: %s", str(flaw))
         lines = [_numbered(seq, self.encode(row)) for seq, row in enumerate(rows, 1)]
         return _Seeds(holder, lines, flaws)
+
+
+@lru_cache(maxsize=_MOST_LOOKED_AT)
+def _looked_at(_path: str, _revision: str) -> list[bool]:
+    return []
+
+
+def _is_news(path: str, revision: str) -> bool:
+    """Whether nobody in this process asked this before, of one log and one version of its document."""
+    asked = _looked_at(path, revision)
+    asked.append(True)
+    return len(asked) == 1
 
 
 def _numbered(seq: int, payload: bytes) -> LogLine:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from fsstate.errors import CorruptRecordError
+
 __all__ = [
     "JSON",
     "LOG",
@@ -172,12 +174,19 @@ class Backend(Protocol):
         """
         ...
 
-    def names(self, category: str, suffix: Suffix) -> list[str]:
-        """The names of a category's records of one kind, sorted. Names that fsstate would refuse are left out."""
+    def names(self, category: str, suffix: Suffix, refused: list[CorruptRecordError] | None = None) -> list[str]:
+        """The names of a category's records of one kind, sorted. Names that fsstate would refuse are left out.
+
+        What was left out is put into `refused`; without it, it is logged as a warning, once in a process. Files that
+        begin with a dot are nobody's records: they are left out without a word.
+        """
         ...
 
     def categories(self, below: str = "") -> list[str]:
-        """The names of the categories directly below `below` (the top level when empty), sorted."""
+        """The names of the categories directly below `below` (the top level when empty), sorted.
+
+        Names that fsstate would refuse are left out, and logged as `names` does.
+        """
         ...
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> Held:

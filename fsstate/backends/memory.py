@@ -30,7 +30,7 @@ from fsstate.backends.base import (
     Suffix,
     Unknown,
 )
-from fsstate.errors import LockTimeoutError, NotFoundError, StorageError, StoreClosedError
+from fsstate.errors import CorruptRecordError, LockTimeoutError, NotFoundError, StorageError, StoreClosedError
 from fsstate.options import StoreOptions
 
 __all__ = ["MemoryBackend"]
@@ -163,8 +163,8 @@ class MemoryBackend:
         self._check_open()
         return [self._outcome(ref, change, timeout) for ref, change in changes]
 
-    def names(self, category: str, suffix: Suffix) -> list[str]:
-        """The names of a category's records of one kind, sorted."""
+    def names(self, category: str, suffix: Suffix, refused: list[CorruptRecordError] | None = None) -> list[str]:
+        """The names of a category's records of one kind, sorted. None that would be refused can be here."""
         self._check_open()
         with self._state:
             return sorted(self._documents.names(category, suffix) + self._logs.names(category, suffix))

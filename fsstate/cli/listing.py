@@ -10,9 +10,9 @@ import click
 
 from fsstate.backends.base import JSON, Backend, Ref
 from fsstate.cli import output
-from fsstate.cli.addresses import KINDS, SESSIONS, Category, records
+from fsstate.cli.addresses import KINDS, SESSIONS, Category
 from fsstate.cli.base import Command, Settings, pass_settings
-from fsstate.errors import NotFoundError, StorageError
+from fsstate.errors import CorruptRecordError, NotFoundError, StorageError
 
 __all__ = ["ls"]
 
@@ -23,8 +23,9 @@ _CROWD: Final = 20
 @click.command(
     cls=Command,
     shape=(
-        '{"categories": [{"category", "document", "markdown", "log"}]}: how many of each',
-        'with CATEGORY: {"category", "categories": [name], "records": [{"record", "name", "kind", "path"}]}',
+        '{"categories": [{"category", "document", "markdown", "log", "misnamed"}]}: how many of each',
+        'with CATEGORY: {"category", "categories": [name], "records": [{"record", "name", "kind", "path"}],',
+        '"misnamed": [text]}; misnamed are files whose names no record can have',
     ),
 )
 @click.argument("category", type=Category(), required=False)
@@ -81,18 +82,27 @@ def _above(category: str) -> str:
 
 
 def _list_records(settings: Settings, category: str) -> None:
-    found = records(settings.backend, category)
+    refused: list[CorruptRecordError] = []
+    found = _records(settings.backend, category, refused)
     below = [name for name in settings.backend.categories(category) if not _is_owned(name, found)]
     if not found and not below and not _stands(settings.backend, category):
         raise NotFoundError(category, f"there is no category {category!r}; `fsstate ls` lists those there are")
     if settings.json:
         rows = [_row(settings.backend, ref) for ref in found]
-        output.json_document({"category": category, "categories": below, "records": rows})
+        misnamed = [str(error) for error in refused]
+        output.json_document({"category": category, "categories": below, "records": rows, "misnamed": misnamed})
         return
     for name in below:
         output.say(click.style(f"{output.one_line(name)}/", fg="blue", bold=True))
     for ref in found:
         output.say(output.one_line(ref.name + ref.suffix))
+    for error in refused:
+        output.complain(str(error))
+
+
+def _records(backend: Backend, category: str, refused: list[CorruptRecordError]) -> list[Ref]:
+    """All records of a category, by name. What stands there and cannot be one goes to `refused`."""
+    return sorted(Ref(category, name, suffix) for suffix in KINDS for name in backend.names(category, suffix, refused))
 
 
 def _row(backend: Backend, ref: Ref) -> dict[str, str]:
@@ -102,7 +112,8 @@ def _row(backend: Backend, ref: Ref) -> dict[str, str]:
 def _categories(backend: Backend, refused: list[StorageError], above: str = "") -> Iterator[str]:
     """All categories, nested ones too. What belongs to a record is not one; what cannot be read goes to `refused`."""
     try:
-        taken = set(backend.names(above, JSON)) if above else set[str]()
+        # Those that are refused are counted with the others.
+        taken = set(backend.names(above, JSON, [])) if above else set[str]()
         below = backend.categories(above)
     except StorageError as error:
         refused.append(error)
@@ -115,11 +126,14 @@ def _categories(backend: Backend, refused: list[StorageError], above: str = "") 
 
 
 def _counted(backend: Backend, category: str) -> dict[str, int]:
-    return {kind: len(backend.names(category, suffix)) for suffix, kind in KINDS.items()}
+    refused: list[CorruptRecordError] = []
+    numbers = {kind: len(backend.names(category, suffix, refused)) for suffix, kind in KINDS.items()}
+    return {**numbers, "misnamed": len(refused)}
 
 
 def _summed(category: str, numbers: Mapping[str, int]) -> str:
     nouns = {"document": "session" if category == SESSIONS else "document", "markdown": "note", "log": "log"}
+    nouns["misnamed"] = "misnamed file"
     parts = [output.count(number, nouns[kind]) for kind, number in numbers.items() if number]
     return ", ".join(parts) or "no records of its own"
 

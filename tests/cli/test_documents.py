@@ -92,7 +92,8 @@ def test_ls_lists_categories(cli: Cli, filled: Store) -> None:
         ["teams/red/", "no records of its own"],
         ["teams/red/agents/", "1 document"],
     ]
-    assert as_json(cli, "ls")["categories"][0] == {"category": "agents", "document": 1, "markdown": 0, "log": 0}
+    numbers = {"document": 1, "markdown": 0, "log": 0, "misnamed": 0}
+    assert as_json(cli, "ls")["categories"][0] == {"category": "agents", **numbers}
 
 
 def test_ls_tells_a_crowd_of_folders_in_one_line(cli: Cli, store: Store) -> None:
@@ -118,6 +119,19 @@ def test_ls_lists_a_category(cli: Cli, filled: Store) -> None:
     path = filled.path_of(("agents", "planner"))
     record = {"record": "agents/planner.json", "name": "planner", "kind": "document", "path": path}
     assert as_json(cli, "ls", "agents")["records"][0] == record
+
+
+@pytest.mark.usefixtures("filled")
+def test_ls_counts_and_names_files_that_no_record_can_be_called(cli: Cli) -> None:
+    for name in ("CON.json", "a:b.md", ".hidden.json"):
+        (cli.directory / "agents" / name).write_bytes(b"{}")
+    assert cli.out("ls").splitlines()[0].split(maxsplit=1) == ["agents/", "1 document, 2 misnamed files"]
+    assert as_json(cli, "ls")["categories"][0]["misnamed"] == 2
+    listed = cli("ls", "agents")
+    assert (listed.exit_code, listed.stdout) == (0, "planner.json\n")
+    named = listed.stderr.splitlines()
+    assert ["agents/CON.json: " in named[0], "agents/a:b.md: " in named[1], len(named)] == [True, True, 2]
+    assert [f"fsstate: {text}" for text in as_json(cli, "ls", "agents")["misnamed"]] == named
 
 
 def test_ls_shows_what_belongs_to_a_session(cli: Cli, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import subprocess
 import tempfile
 import threading
@@ -17,7 +18,14 @@ from hypothesis import strategies as st
 
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Blob, Change, Compose, LogLine, Outcome, Ref, Unknown
 from fsstate.backends.memory import MemoryBackend
-from fsstate.errors import FsStateError, LockTimeoutError, NotFoundError, StorageError, StoreClosedError
+from fsstate.errors import (
+    CorruptRecordError,
+    FsStateError,
+    LockTimeoutError,
+    NotFoundError,
+    StorageError,
+    StoreClosedError,
+)
 from fsstate.options import StoreOptions
 from tests.contract.conftest import Background, Elsewhere, MakeBackend, wait_for
 
@@ -320,6 +328,37 @@ class TestListing:
             on_disk(PLANNER).with_name(name).write_bytes(b"1")
         on_disk(PLANNER).with_name("folder.json").mkdir()
         assert backend.names("agents", JSON) == ["planner"]
+
+    def test_names_that_are_left_out_are_told_once(
+        self, backend: Backend, on_disk: Callable[[Ref], Path], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        put(backend, PLANNER, b"1")
+        for name in (".json", ".hidden.json", "a:b.json", "CON.json", " lead.json", "b:a.md"):
+            on_disk(PLANNER).with_name(name).write_bytes(b"1")
+        on_disk(PLANNER).parent.with_name("x|y").mkdir()
+        on_disk(PLANNER).parent.with_name(".git").mkdir()
+        refused: list[CorruptRecordError] = []
+        with caplog.at_level(logging.WARNING):
+            assert backend.names("agents", JSON, refused) == ["planner"]
+            assert caplog.messages == []
+            assert [Path(error.path).name for error in refused] == [" lead.json", "CON.json", "a:b.json"]
+            for _ in range(2):
+                assert backend.names("agents", JSON) == ["planner"]
+                assert backend.categories() == ["agents"]
+        assert caplog.messages[:3] == [str(error) for error in refused]
+        assert "'a%3Ab.json'" in caplog.messages[2]
+        assert "'x%7Cy'" in caplog.messages[3]
+        assert len(caplog.messages) == 4
+
+    def test_no_name_makes_up_a_line_of_the_log(self, backend: Backend, on_disk: Callable[[Ref], Path]) -> None:
+        put(backend, PLANNER, b"1")
+        on_disk(PLANNER).with_name("a\nb.json").write_bytes(b"1")
+        on_disk(PLANNER).with_name("\udcff" + "x" * 210 + ".json").write_bytes(b"1")
+        refused: list[CorruptRecordError] = []
+        backend.names("agents", JSON, refused)
+        assert "'a%0Ab.json'" in str(refused[0])
+        assert "give it a shorter name" in str(refused[1])
+        assert all(str(error).isprintable() for error in refused)
 
     def test_categories_are_those_directly_below(self, backend: Backend) -> None:
         for category in ("agents", "teams/red/agents", "teams/blue", "teams"):

@@ -476,6 +476,15 @@ class TestListing:
         assert problem.path == bad.path_of("b")
         assert problem.line is not None
 
+    def test_a_name_that_is_refused_is_a_problem(self, bad: Collection[Any], on_disk: Callable[[Ref], Path]) -> None:
+        on_disk(PLANNER).with_name("trail..json").write_bytes(b"{}")
+        assert bad.names() == ["a", "b", "c"]
+        _, problem = bad.problems()
+        assert isinstance(problem, CorruptRecordError)
+        assert problem.path == str(on_disk(PLANNER).with_name("trail..json"))
+        assert "Windows drops" in problem.reason
+        assert "rename it, for example to 'trail%2E.json'" in problem.reason
+
     def test_a_bad_document_raises_when_asked_for(self, bad: Collection[Any]) -> None:
         for read in (bad.get, bad.require, bad.record):
             with pytest.raises(CorruptRecordError):

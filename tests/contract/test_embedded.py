@@ -1,6 +1,7 @@
 """Sessions whose documents hold their conversation, as oxios writes them."""
 
 import logging
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -306,3 +307,61 @@ class TestDamage:
                 attempt()
         assert len(messages.problems()) == 1
         assert lines(store) == []
+
+
+class TestTwoWriters:
+    """What is added to the document when the log counts already is seen by nobody, and so it is named."""
+
+    def test_messages(self, embedded: Store, hold: Callable[[Any], None]) -> None:
+        messages = embedded.session("s").messages
+        messages.append("assistant", "Sure")
+        messages.append("user", "Bye", id="user-x")
+        assert messages.problems() == []
+        hold({**WHOLE, "agent_responses": [*WHOLE["agent_responses"], {"content": "1"}, {"content": "2"}]})
+        for each in (messages, again(embedded).session("s").messages):
+            found = [str(problem) for problem in each.problems()]
+            assert ["$.agent_responses[2]" in found[0], "$.agent_responses[3]" in found[1]] == [True, True]
+            assert len(found) == 2
+            assert embedded.path_of(("sessions", "s")) in found[0]
+            assert texts(each.list()) == [*TEXTS, "Sure", "Bye"]
+
+    def test_messages_of_a_session_that_began_here(self, store: Store, hold: Callable[[Any], None]) -> None:
+        store.sessions.create(id="s")
+        store.session("s").messages.append("user", "Mine")
+        hold({"id": "s", "user_messages": [{"content": "Theirs"}]})
+        (problem,) = store.session("s").messages.problems()
+        assert "$.user_messages[0]" in str(problem)
+        assert texts(store.session("s").messages.list()) == ["Mine"]
+
+    def test_steps(self, embedded: Store, hold: Callable[[Any], None]) -> None:
+        steps = embedded.session("s").steps
+        steps.append("write")
+        assert steps.problems() == []
+        hold({**WHOLE, "trajectory_steps": [*WHOLE["trajectory_steps"], {"tool_name": "write"}]})
+        (problem,) = again(embedded).session("s").steps.problems()
+        assert "$.trajectory_steps[2]" in str(problem)
+        assert steps.count() == 3
+
+    def test_what_was_cleared_is_not_named(self, embedded: Store) -> None:
+        messages = embedded.session("s").messages
+        messages.clear()
+        assert messages.problems() == []
+        messages.append("user", "New")
+        assert messages.problems() == []
+
+    def test_a_read_warns_once(
+        self, store: Store, hold: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        hold(WHOLE)
+        store.session("s").steps.append("write")
+        # A text of its own: what this process has compared is told by it.
+        hold({**WHOLE, "trajectory_steps": [*WHOLE["trajectory_steps"], {"tool_name": uuid.uuid4().hex}]})
+        with caplog.at_level(logging.WARNING, "fsstate"):
+            for _ in range(2):
+                assert len(again(store).session("s").steps.list()) == 3
+        assert ["$.trajectory_steps[2]" in message for message in caplog.messages] == [True]
+
+    def test_a_document_that_cannot_be_read_hides_no_log(self, embedded: Store, elsewhere_in: Elsewhere) -> None:
+        embedded.session("s").steps.append("write")
+        elsewhere_in(DOCUMENT, b'{"trajectory_steps": [')
+        assert len(again(embedded).session("s").steps.list()) == 3

@@ -2,11 +2,20 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fsstate import codec
-from fsstate.embedded import BEGINNING_OF_MESSAGE, BEGINNING_OF_STEP, embedded_messages, embedded_steps, may_embed
+from fsstate.embedded import (
+    BEGINNING_OF_MESSAGE,
+    BEGINNING_OF_STEP,
+    embedded_messages,
+    embedded_steps,
+    may_embed,
+    place_of_message,
+    place_of_step,
+)
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
@@ -24,16 +33,42 @@ def order(users: list[Any], agents: list[Any]) -> list[str]:
     return [row["id"] for row in embedded_messages({"user_messages": users, "agent_responses": agents}).rows]
 
 
-def test_order_is_by_time() -> None:
-    assert order(said(1, 2, 5), said(3, 4, 9)) == ["user-1", "user-2", "agent-1", "agent-2", "user-3", "agent-3"]
-    assert order(said(7), said(3)) == ["agent-1", "user-1"]
-
-
-def test_order_is_by_turns_where_times_do_not_tell() -> None:
+def test_order_is_by_turns_whatever_the_times_say() -> None:
+    assert order(said(5), said(3)) == ["user-1", "agent-1"]
+    assert order(said(10, 3), said(12, 5)) == ["user-1", "agent-1", "user-2", "agent-2"]
+    assert order(said(10, 20), said(50, 21)) == ["user-1", "agent-1", "user-2", "agent-2"]
     assert order(said(1, 1, 1), said(1, 1)) == ["user-1", "agent-1", "user-2", "agent-2", "user-3"]
     assert order(said(None, None), said(None, 3, 4)) == ["user-1", "agent-1", "user-2", "agent-2", "agent-3"]
-    assert order(said(5), said(5)) == ["user-1", "agent-1"]
     assert order([], said(1)) == ["agent-1"]
+
+
+def test_times_tell_which_messages_have_no_response_of_their_own() -> None:
+    assert order(said(1, 2, 5), said(3, 4)) == ["user-1", "user-2", "agent-1", "agent-2", "user-3"]
+    assert order(said(1, 2, 5), said(3)) == ["user-1", "user-2", "agent-1", "user-3"]
+    assert order(said(1, 2, 5, 6), said(3, 7)) == ["user-1", "user-2", "agent-1", "user-3", "user-4", "agent-2"]
+
+
+@pytest.mark.parametrize("users", [said(1, None, 5), said(2, 1, 5)])
+def test_times_that_go_back_or_are_unknown_tell_nothing(users: list[Any]) -> None:
+    assert order(users, said(30, 40)) == ["user-1", "agent-1", "user-2", "agent-2", "user-3"]
+
+
+SAID = st.lists(st.none() | st.integers(0, 9), max_size=6).map(lambda seconds: said(*seconds))
+
+
+@given(SAID, SAID | SAID.map(lambda items: sorted(items, key=lambda item: item["timestamp"] or "")))
+def test_lists_keep_their_order_and_no_response_comes_before_its_message(users: list[Any], agents: list[Any]) -> None:
+    found = order(users, agents)
+    assert [name for name in found if name[0] == "u"] == [f"user-{number + 1}" for number in range(len(users))]
+    assert [name for name in found if name[0] == "a"] == [f"agent-{number + 1}" for number in range(len(agents))]
+    for number in range(1, min(len(users), len(agents)) + 1):
+        assert found.index(f"user-{number}") < found.index(f"agent-{number}")
+
+
+def test_places() -> None:
+    assert place_of_message("user-3") == "$.user_messages[2]"
+    assert place_of_message("agent-1") == "$.agent_responses[0]"
+    assert place_of_step("2") == "$.trajectory_steps[1]"
 
 
 def test_one_line() -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-from fsstate import names
 from fsstate.backends.base import (
     Appended,
     BadLine,
@@ -27,7 +26,7 @@ from fsstate.backends.base import (
     Suffix,
     Unknown,
 )
-from fsstate.backends.files import log_lines
+from fsstate.backends.files import log_lines, misnamed
 from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.documents import Documents, Signature
 from fsstate.backends.files.flocks import Lockable
@@ -36,7 +35,7 @@ from fsstate.backends.files.logs import LogFile
 from fsstate.backends.files.mark import FORMAT, Mark
 from fsstate.backends.files.staging import Staging
 from fsstate.backends.files.tree import Tree, open_regular, refusals
-from fsstate.errors import FsStateError, StorageError, StoreClosedError
+from fsstate.errors import CorruptRecordError, FsStateError, StorageError, StoreClosedError
 from fsstate.forks import renew_in_children
 from fsstate.options import StoreOptions
 
@@ -146,20 +145,20 @@ class FileBackend:
                     locked.append(changes[ref])
             self._documents.change_many(sorted(locked), outcomes)
 
-    def names(self, category: str, suffix: Suffix) -> list[str]:
+    def names(self, category: str, suffix: Suffix, refused: list[CorruptRecordError] | None = None) -> list[str]:
         self._require_open()
         directory = self._tree.find(category)
         if directory is None:
             return []
         found = [name.removesuffix(suffix) for name in directory.files() if name.endswith(suffix)]
-        return sorted(filter(names.is_name, found))
+        return misnamed.sift(found, directory.path, suffix, refused)
 
     def categories(self, below: str = "") -> list[str]:
         self._require_open()
         directory = self._tree.find(below)
         if directory is None:
             return []
-        return sorted(filter(names.is_name, directory.folders()))
+        return misnamed.sift(directory.folders(), directory.path)
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> RecordLock:
         self._require_open()
