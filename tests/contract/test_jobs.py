@@ -157,6 +157,7 @@ def test_failing_and_trying_again(jobs: Jobs, clock: FakeClock) -> None:
         assert (failed.status, failed.attempt, failed.error) == ("failed", attempt, {"code": attempt})
         assert (failed.next_backoff_ms, failed.can_retry, failed.is_final) == (backoff, True, False)
         assert failed.updated_at is not None
+        assert failed.next_retry_at is not None
         assert failed.next_retry_at == failed.updated_at + timedelta(milliseconds=backoff)
         assert failed.history[-1].next_retry_at == failed.next_retry_at
         assert jobs.due(failed.next_retry_at - timedelta(milliseconds=1)) == []
@@ -245,7 +246,8 @@ def test_ids_and_bad_fields(jobs: Jobs) -> None:
         jobs.create("b", id="one")
     with pytest.raises(TypeError, match="no_field"):
         jobs.create("b", no_field=1)
-    for bad in ({"status": "odd"}, {"max_attempts": -1}, {"backoff_ms": -1}, {"attempt": "x"}):
+    unfit: list[dict[str, Any]] = [{"status": "odd"}, {"max_attempts": -1}, {"backoff_ms": -1}, {"attempt": "x"}]
+    for bad in unfit:
         with pytest.raises(ValidationError):
             jobs.create("b", **bad)
     for act in (jobs.start, jobs.retry, jobs.require, lambda name: jobs.progress(name, 1)):

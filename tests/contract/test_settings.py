@@ -26,7 +26,8 @@ def document(store: Store, category: str, name: str) -> Any:
 def test_a_value_and_its_times(store: Store, settings: Settings) -> None:
     first = settings.set("theme", "dark")
     assert (first.key, first.value) == ("theme", "dark")
-    assert first.created_at == first.updated_at is not None
+    assert first.updated_at is not None
+    assert first.created_at == first.updated_at
     again = settings.set("theme", "light")
     assert again.created_at == first.created_at
     assert again.updated_at is not None

@@ -139,7 +139,8 @@ def test_calls_are_added_all_or_none(calls: ToolCalls) -> None:
 
 def test_a_refused_change_leaves_the_call_as_it_is(calls: ToolCalls) -> None:
     call = calls.create("grep")
-    for change in ({"metadata": "abc"}, {"status": 3}):
+    changes: list[dict[str, Any]] = [{"metadata": "abc"}, {"status": 3}]
+    for change in changes:
         with pytest.raises((ValidationError, InvalidValueError), match=r"\$\."):
             calls.update(call.id, **change)
     assert calls.list() == [call]
