@@ -163,7 +163,9 @@ class Runs:
         pid = os.fork()
         if pid == 0:
             try:
-                self.scene.living(self.hand(base))
+                # Kept: what a store works on is let go of when nobody has the store any more.
+                hand = self.hand(base)
+                self.scene.living(hand)
                 os.write(tell, b"!")
                 signal.pause()
             finally:
@@ -349,7 +351,8 @@ class Judge:
             ("go on", lambda: self._go_on(do, base, reached, ends=ends)),
             ("read in the end", lambda: problems_in(do.open())),
             ("do it again", lambda: self._again(do, base)),
-            ("sweep", lambda: _leftovers(do, base)),
+            # What another program that lives has staged is its own.
+            ("sweep", lambda: _leftovers(do, base) if self.runs.scene.living is None else []),
         ):
             try:
                 problems += [f"{name}: {problem}" for problem in part()]

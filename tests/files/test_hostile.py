@@ -399,7 +399,7 @@ KEPT = """
 import resource, signal
 import fsstate
 from fsstate.record_types import RecordType
-runs = fsstate.Store(root).records(RecordType("runs", dict, keep=3))
+runs = fsstate.Store(root).records(RecordType("plans", dict, keep=3))
 for name in "abc":
     runs.create(name)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
