@@ -8,7 +8,6 @@ from typing import Any, Final, TypeVar, overload
 
 from fsstate import names
 from fsstate.backends.base import LOG, Ref
-from fsstate.catalogue import check_declared
 from fsstate.checkpoints import Checkpoints
 from fsstate.collection import Collection
 from fsstate.dynamic_tools import Tool, tools_of
@@ -137,6 +136,9 @@ class SessionHandle:
         They go with the session. For `Store.recover` and `Store.migrate` to know the type, open the store with it.
         Raises ValueError for a type of another parent, or in the category of fsstate's own records.
         """
+        # Not before it is asked for: it imports all of fsstate's record types, and a conversation needs none.
+        from fsstate.catalogue import check_declared
+
         check_declared(kind)
         if kind.parent != CATEGORY:
             raise ValueError(f"{kind.category} do not belong to sessions; declare them with parent={CATEGORY!r}")

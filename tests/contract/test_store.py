@@ -140,3 +140,10 @@ def test_the_import_is_light() -> None:
     code = f"import sys, fsstate; print([m for m in {heavy.split()!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_conversation_does_without_the_other_record_types(tmp_path: Path) -> None:
+    use = "store.sessions.create(id='s'); store.session('s').messages.append('user', 'Hello')"
+    code = f"import sys, fsstate; store = fsstate.Store({str(tmp_path)!r}); {use}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {f"fsstate.{each}" for each in ("agents", "jobs", "runs", "workflows")}
