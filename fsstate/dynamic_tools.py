@@ -28,4 +28,4 @@ TOOLS: Final = RecordType("tools", Tool, key="name")
 
 def tools_of(shared: Shared, owner: Ref) -> ItemSet[Tool]:
     """The tools of one session."""
-    return ItemSet(shared, TOOLS, f"{owner.category}/{owner.name}", "tools", owner=owner)
+    return ItemSet(shared, TOOLS, owner.belongings, "tools", owner=owner)

@@ -74,7 +74,7 @@ class SessionGoal(Single[Goal]):
     _documents: _GoalDocuments
 
     def __init__(self, shared: Shared, owner: Ref) -> None:
-        category = f"{owner.category}/{owner.name}"
+        category = owner.belongings
         super().__init__(shared, GOALS, category, "goal", owner=owner)
         self._documents = _GoalDocuments(shared, GOALS, category, owner=owner, keyed=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from fsstate import belongings
 from fsstate.backends.base import Change, Ref
 from fsstate.queries import MISSING, Missing
 from fsstate.record_documents import RecordDocuments
@@ -24,12 +25,7 @@ class OwningRecords(Records[T], Generic[T]):
 
         Waits for those who are writing to it; raises LockTimeoutError when one takes too long.
         """
-        ref = self.owner_ref(id)
-        deleted = self._shared.backend.delete_with(ref, _belongings(ref), lambda: True)
-        if not deleted:
-            # Who began to delete it may have been killed before all was gone.
-            self._sweep(ref)
-        return deleted
+        return belongings.delete(self._shared.backend, self.owner_ref(id), lambda: True)
 
     def owner_ref(self, id: str) -> Ref:  # noqa: A002
         """Return what the belongings of a record are written for, whether it exists or not."""
@@ -37,22 +33,8 @@ class OwningRecords(Records[T], Generic[T]):
 
     def folder_of(self, id: str) -> str:  # noqa: A002
         """Return the category of what belongs to a record."""
-        return _belongings(self.owner_ref(id))
+        return self.owner_ref(id).belongings
 
     def _save_new(self, documents: RecordDocuments[T], ref: Ref, change: Change) -> T:
-        self._sweep(ref)
+        belongings.sweep(self._shared.backend, ref)
         return super()._save_new(documents, ref, change)
-
-    def _sweep(self, ref: Ref) -> None:
-        """Remove what a crash left of a deleted record, lest a new one inherits it."""
-        backend = self._shared.backend
-        held = backend.lock(ref)
-        try:
-            if backend.read(ref) is None:
-                backend.discard(_belongings(ref))
-        finally:
-            held.release()
-
-
-def _belongings(ref: Ref) -> str:
-    return f"{ref.category}/{ref.name}"

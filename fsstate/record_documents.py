@@ -13,7 +13,7 @@ from fsstate import codec, names
 from fsstate.backends.base import Blob, Change, Ref
 from fsstate.collection import Collection, kept
 from fsstate.errors import InvalidValueError, ValidationError
-from fsstate.merge import keep_order, same
+from fsstate.merge import same
 from fsstate.migrations import VERSION, Migration
 from fsstate.models import Model
 from fsstate.queries import MISSING, plain
@@ -123,31 +123,20 @@ class RecordDocuments(Collection[T], Generic[T]):
         """Make a change that leaves a record, and return it as it was stored."""
         return self._decode(self._write(ref, change), ref)
 
-    def change_fields(self, name: str, change: Callable[[Fields], Fields], *, hold: bool = True) -> Change:
-        """A change of the document's fields that does not look through the model; the rules apply.
-
-        `change` gives the fields that it was given back when there is nothing to do, and else new ones. With
-        `hold=False` nobody works on the record afterwards.
-        """
+    def recovery(self, name: str, is_orphan: Callable[[Fields], bool]) -> Change:
+        """The change that settles a record in flight if it is an orphan under its lock, too. Nobody holds it then."""
         ref = self.ref_of(name)
 
-        def changed(blob: Blob | None) -> bytes:
+        def settled(blob: Blob | None) -> bytes:
             blob = self._present(ref, blob)
-            fields = self.fields_of(blob, name)
-            result = change(fields)
-            if result is fields:
+            before = self.fields_of(blob, name)
+            if not is_orphan(before):
                 return blob.data
-            document = codec.decode(blob, self._where(ref))
-            after = self._put_back(result, document, ref)
-            return self._ruled(codec.encode(keep_order(after, document), where=self._where(ref)), blob, ref, hold=hold)
+            after = recovered(self.kind, before)
+            self._apply_rules(before, after, ref, hold=False)
+            return self._written(after, blob, ref)
 
-        return changed
-
-    def recovery(self, name: str, is_orphan: Callable[[Fields], bool]) -> Change:
-        """The change that settles a record in flight if it is an orphan under its lock, too."""
-        return self.change_fields(
-            name, lambda fields: recovered(self.kind, fields) if is_orphan(fields) else fields, hold=False
-        )
+        return settled
 
     def removals(self, ages: Iterable[Age], is_due: Callable[[], bool] = lambda: True) -> list[tuple[Ref, Change]]:
         """The changes that delete records that are due, but for those that somebody works on only by then."""

@@ -29,7 +29,7 @@ class Places(Generic[T]):
         self.kind = kind
         self._shared = shared
         self._owner = owner
-        self._category = kind.category if owner is None else f"{owner.category}/{owner.name}/{kind.category}"
+        self._category = kind.category if owner is None else f"{owner.belongings}/{kind.category}"
         self._hints: dict[str, str | None] = {}
 
     def of(self, group: str | None) -> RecordDocuments[T]:

@@ -101,7 +101,7 @@ class SeededLog(Log):
     """A log that begins with what its owner's document holds. Raises CorruptRecordError if that cannot be told."""
 
     def __init__(self, backend: Backend, owner: Ref, name: str, kind: _Kind) -> None:
-        super().__init__(backend, Ref(f"{owner.category}/{owner.name}", name, LOG), owner=owner)
+        super().__init__(backend, Ref(owner.belongings, name, LOG), owner=owner)
         self._document = owner
         self._kind = kind
         self._seeds = _NOTHING

@@ -44,7 +44,7 @@ class SessionHandle:
         self._sessions = sessions
         self._shared = shared
         self._owner = Ref(CATEGORY, self.id, ".json")
-        self._category = f"{CATEGORY}/{self.id}"
+        self._category = self._owner.belongings
 
     def __repr__(self) -> str:
         return f"SessionHandle({self.id!r})"

@@ -166,4 +166,4 @@ CONFIGS: Final = RecordType("config", SessionConfig)
 
 def config_of(shared: Shared, owner: Ref) -> Single[SessionConfig]:
     """The config of one session. Writing raises NotFoundError when the session is gone."""
-    return Single(shared, CONFIGS, f"{owner.category}/{owner.name}", "config", owner=owner)
+    return Single(shared, CONFIGS, owner.belongings, "config", owner=owner)

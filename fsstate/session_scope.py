@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, Unpack
 
-from fsstate import ids, names
+from fsstate import belongings, ids, names
 from fsstate.backends.base import JSON, MARKDOWN, Change, Ref
 from fsstate.conversation import copied
 from fsstate.documents import PROBLEMS, Editing
@@ -160,11 +160,7 @@ class SessionScope(ABC):
         # Asked before as well: nobody waits for those who write to a session that is not within reach.
         if not self._may_delete(id):
             return False
-        deleted = self._backend.delete_with(ref, _belongings(ref), lambda: self._may_delete(id))
-        if not deleted:
-            # Who began to delete it may have been killed before all was gone.
-            self._sweep(id)
-        return deleted
+        return belongings.delete(self._backend, ref, lambda: self._may_delete(id))
 
     def contains(self, id: str) -> bool:  # noqa: A002
         """Return whether there is such a session, readable or not."""
@@ -404,20 +400,10 @@ class SessionScope(ABC):
         label = None if label is None else _label(label)
         session.title = given_title(Session(title=session.title))
         if sweep:
-            self._sweep(session.id)
+            belongings.sweep(self._backend, _ref(session.id))
         self._documents.create(session.id, session)
         self.saved()
         return session if label is None else self.set_label(session.id, label)
-
-    def _sweep(self, name: str) -> None:
-        """Remove what a crash left of a deleted session, lest a new one inherits it."""
-        ref = _ref(name)
-        held = self._backend.lock(ref)
-        try:
-            if self._backend.read(ref) is None:
-                self._backend.discard(_belongings(ref))
-        finally:
-            held.release()
 
     def _messages(self, name: str) -> Messages:
         return Messages(self._shared.projections, self._clock, _ref(name))
@@ -474,10 +460,6 @@ class SessionScope(ABC):
 
 def _ref(name: str) -> Ref:
     return Ref(CATEGORY, names.check_segment(name), JSON)
-
-
-def _belongings(ref: Ref) -> str:
-    return f"{ref.category}/{ref.name}"
 
 
 def _label(label: str) -> str:

@@ -33,7 +33,7 @@ class Streams:
     def __init__(self, backend: Backend, owner: Ref) -> None:
         self._backend = backend
         self._owner = owner
-        self._category = f"{owner.category}/{owner.name}/streams"
+        self._category = f"{owner.belongings}/streams"
 
     def ids(self) -> list[str]:
         """The ids of all messages that have a log here, sorted."""

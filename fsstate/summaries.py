@@ -94,7 +94,7 @@ class Digests:
 
     def look(self, owner: Ref) -> tuple[Stamps, Digest]:
         """How a session's logs look now, and their digest. Reads them only if they look other than before."""
-        category = f"{owner.category}/{owner.name}"
+        category = owner.belongings
         streams = f"{category}/streams"
         messages = f"{category}/messages{LOG}"
         # Before reading: what is appended meanwhile makes the next look read again.
@@ -118,7 +118,7 @@ class Digests:
         self._lock = threading.Lock()
 
     def _read(self, owner: Ref, refs: Iterable[Ref]) -> Digest:
-        category = f"{owner.category}/{owner.name}"
+        category = owner.belongings
         streams = Streams(self._backend, owner)
         # Before the messages are read: one that is finished in between counts there.
         begun = [ref.name for ref in refs if ref.category != category and streams.is_begun(ref.name)]

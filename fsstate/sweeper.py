@@ -124,7 +124,7 @@ class Sweeper:
 
     def _delete(self, ref: Ref, confirm: Callable[[], bool]) -> bool:
         if not self._alone:
-            return self._backend.delete_with(ref, f"{ref.category}/{ref.name}", confirm, timeout=0)
+            return self._backend.delete_with(ref, ref.belongings, confirm, timeout=0)
         gone = False
 
         def deletion(blob: Blob | None) -> bytes | None:

@@ -79,7 +79,7 @@ class ToolCalls:
     """The tool calls of one session."""
 
     def __init__(self, projections: Projections, clock: Clock, owner: Ref) -> None:
-        self.log = Log(projections.backend, Ref(f"{owner.category}/{owner.name}", "tool_calls", LOG), owner=owner)
+        self.log = Log(projections.backend, Ref(owner.belongings, "tool_calls", LOG), owner=owner)
         self._ledger = Ledger(projections, self.log, LIFECYCLE, clock, self._typed)
 
     def __repr__(self) -> str:

@@ -60,6 +60,11 @@ class Ref(NamedTuple):
     def __str__(self) -> str:
         return f"{self.category}/{self.name}{self.suffix}"
 
+    @property
+    def belongings(self) -> str:
+        """The category of what belongs to a document: it goes with the document."""
+        return f"{self.category}/{self.name}"
+
 
 class Blob:
     """A document as it stood at one moment."""

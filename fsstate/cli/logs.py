@@ -43,7 +43,7 @@ def log(
     """
     ref = find(settings, record)
     if is_session(ref):
-        ref = Ref(f"{ref.category}/{ref.name}", "events", LOG)
+        ref = Ref(ref.belongings, "events", LOG)
     elif ref.suffix != LOG:
         raise click.UsageError(f"{ref} is no log; `fsstate show {ref}` shows it")
     follower = Follower(settings.backend, ref)

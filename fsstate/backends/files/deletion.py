@@ -49,7 +49,7 @@ class Belongings:
     def hold(self, owner: Ref) -> Generator[None]:
         """The same, and keep it in existence until the block ends."""
         self.require(owner)
-        with self._locked_folder(_folder_of(owner), fcntl.LOCK_SH, self._options.lock_timeout) as directory:
+        with self._locked_folder(owner.belongings, fcntl.LOCK_SH, self._options.lock_timeout) as directory:
             try:
                 self.require(owner)
             except NotFoundError:
@@ -154,7 +154,3 @@ class Belongings:
             # Else a trim replaced it meanwhile, and the lock of what it was keeps nobody out.
             if log.is_current():
                 return
-
-
-def _folder_of(owner: Ref) -> str:
-    return f"{owner.category}/{owner.name}"
