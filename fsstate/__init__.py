@@ -21,6 +21,7 @@ from fsstate.errors import (
     ConflictError,
     CorruptRecordError,
     FsStateError,
+    InvalidCursorError,
     InvalidNameError,
     InvalidTransitionError,
     InvalidValueError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from fsstate.audits import Audit, Audits
     from fsstate.checkpoints import Checkpoint, Checkpoints
     from fsstate.collection import Collection
+    from fsstate.conditions import Contains, OneOf, Prefix, Range
     from fsstate.documents import Item, Record
     from fsstate.dynamic_tools import Tool
     from fsstate.frontmatter import Document
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from fsstate.migrator import Migrated, MigrationReport
     from fsstate.names import quote_name, unquote_name
     from fsstate.options import StoreOptions
+    from fsstate.queries import Page
     from fsstate.record_types import RecordType, Recovery
     from fsstate.records import Records
     from fsstate.recovery import InFlight, RecoveryReport, Settled
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
         ToolRules,
         Whitelist,
     )
+    from fsstate.session_lists import SessionFilters
     from fsstate.sessions import OwnedSessions, Session, Sessions, SessionSummary
     from fsstate.settings import Setting, Settings
     from fsstate.single import ItemSet, Single
@@ -104,6 +108,7 @@ __all__ = [
     "Checkpoints",
     "Collection",
     "ConflictError",
+    "Contains",
     "ControlNodeRun",
     "CorruptRecordError",
     "Document",
@@ -113,6 +118,7 @@ __all__ = [
     "InFlight",
     "Ingest",
     "IngestStatus",
+    "InvalidCursorError",
     "InvalidNameError",
     "InvalidTransitionError",
     "InvalidValueError",
@@ -139,12 +145,16 @@ __all__ = [
     "NewerFormatError",
     "NewerVersionError",
     "NotFoundError",
+    "OneOf",
     "OutcomeUnknownError",
     "OwnedSessions",
+    "Page",
     "PreApproved",
+    "Prefix",
     "PrunePolicy",
     "PruneReport",
     "Pruned",
+    "Range",
     "Record",
     "RecordType",
     "Records",
@@ -155,6 +165,7 @@ __all__ = [
     "Runs",
     "Session",
     "SessionConfig",
+    "SessionFilters",
     "SessionGoal",
     "SessionHandle",
     "SessionSummary",
@@ -201,6 +212,7 @@ _HOMES = {
     "audits": ("Audit", "Audits"),
     "checkpoints": ("Checkpoint", "Checkpoints"),
     "collection": ("Collection",),
+    "conditions": ("Contains", "OneOf", "Prefix", "Range"),
     "documents": ("Item", "Record"),
     "dynamic_tools": ("Tool",),
     "frontmatter": ("Document",),
@@ -215,6 +227,7 @@ _HOMES = {
     "migrator": ("Migrated", "MigrationReport"),
     "names": ("quote_name", "unquote_name"),
     "options": ("StoreOptions",),
+    "queries": ("Page",),
     "record_types": ("RecordType", "Recovery"),
     "records": ("Records",),
     "recovery": ("InFlight", "RecoveryReport", "Settled"),
@@ -235,6 +248,7 @@ _HOMES = {
         "ToolRules",
         "Whitelist",
     ),
+    "session_lists": ("SessionFilters",),
     "sessions": ("OwnedSessions", "Session", "SessionSummary", "Sessions"),
     "settings": ("Setting", "Settings"),
     "single": ("ItemSet", "Single"),

@@ -21,11 +21,12 @@ from typing import Final, TypeAlias
 import msgspec
 
 from fsstate import codec
-from fsstate.backends.base import LOG, Backend, LogLine, Ref
+from fsstate.backends.base import LOG, Backend, LogLine, Ref, Stamps
 from fsstate.conversation import Tree, text_of
 from fsstate.errors import CorruptRecordError
 from fsstate.forks import renew_in_children
 from fsstate.journal import Log
+from fsstate.names import is_name
 from fsstate.projection import Row, exactly, is_longer
 from fsstate.seeded_log import is_blank, may_be_seeded, message_log
 from fsstate.streams import Streams
@@ -39,6 +40,7 @@ _MOST_DIGESTS: Final = 50_000
 _MOST_ROWS: Final = 200
 _LONGEST_TEXT: Final = 240
 _MESSAGES: Final = "messages"
+_STREAMS: Final = "streams/"
 _TELL_MODELS: Final = ("events", "tool_calls")
 _BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -132,9 +134,9 @@ class Digests:
             self._known[owner.belongings] = found
         return found
 
-    def carry_on(self, owner: Ref, known: Digest | None) -> Digest:
-        """The same, beginning with what was known of it."""
-        return _Reading(self._backend, owner, known or _NONE).digest()
+    def carry_on(self, owner: Ref, known: Digest | None, stamps: Stamps | None = None) -> Digest:
+        """The same, beginning with what was known of it. `stamps` is how the logs look, if that is known already."""
+        return _Reading(self._backend, owner, known or _NONE, stamps).digest()
 
     def after_fork(self) -> None:
         """In a forked child: the lock may have been copied while another thread held it."""
@@ -144,16 +146,13 @@ class Digests:
 class _Reading:
     """One look at a session's logs."""
 
-    def __init__(self, backend: Backend, owner: Ref, known: Digest) -> None:
+    def __init__(self, backend: Backend, owner: Ref, known: Digest, stamps: Stamps | None) -> None:
         self._backend = backend
         self._owner = owner
         self._known = known
         self._log = message_log(backend, owner)
-        category = owner.belongings
-        self._refs = {name: Ref(category, name, LOG) for name in backend.names(category, LOG)}
-        self._streams = {f"streams/{name}": name for name in backend.names(f"{category}/streams", LOG)}
         # Before reading: what is appended meanwhile makes the next look read again.
-        self._stamps = {path: backend.log_stamp(ref) for path, ref in self._all_refs().items()}
+        self._stamps = self._look() if stamps is None else self._relevant(stamps)
         self._is_seeded = may_be_seeded(backend, owner)
         if self._is_seeded and is_blank(self._stamps.get(_MESSAGES)):
             self._stamps[_MESSAGES] = self._log.stamp()
@@ -161,17 +160,33 @@ class _Reading:
     def digest(self) -> Digest:
         if self._stamps == self._known.stamps:
             return self._known
-        # Before the messages are read: one that is finished in between counts there.
         streams = Streams(self._backend, self._owner)
-        begun = [name for name in self._streams.values() if streams.is_begun(name)]
+        # Before the messages are read: one that is finished in between counts there.
+        names = (path.removeprefix(_STREAMS) for path in self._stamps if path.startswith(_STREAMS))
+        begun = [name for name in names if streams.is_begun(name)]
+        if _MESSAGES not in self._stamps:
+            return Digest(self._read_others(), _Messages(), len(begun))
         log, messages, under_way = self._read_messages(begun)
         # Messages first: of equal times theirs counts.
-        others = {path: self._read(path, ref) for path, ref in self._all_refs().items() if path != _MESSAGES}
-        return Digest({_MESSAGES: log, **others} if _MESSAGES in self._stamps else others, messages, under_way)
+        return Digest({_MESSAGES: log, **self._read_others()}, messages, under_way)
 
-    def _all_refs(self) -> dict[str, Ref]:
-        folder = f"{self._owner.belongings}/streams"
-        return self._refs | {path: Ref(folder, name, LOG) for path, name in self._streams.items()}
+    def _look(self) -> dict[str, _Stamp]:
+        category = self._owner.belongings
+        own = self._backend.names(category, LOG)
+        paths = [*own, *(f"{_STREAMS}{name}" for name in self._backend.names(f"{category}/{_STREAMS[:-1]}", LOG))]
+        return {path: self._backend.log_stamp(self._ref(path)) for path in paths}
+
+    def _relevant(self, stamps: Stamps) -> dict[str, _Stamp]:
+        """Those of the logs that `_look` would find, in the same order."""
+        found = [path for path in stamps if is_name(path.removeprefix(_STREAMS))]
+        return {path: stamps[path] for path in sorted(found, key=lambda path: (path.startswith(_STREAMS), path))}
+
+    def _ref(self, path: str) -> Ref:
+        folder, _, name = f"{self._owner.belongings}/{path}".rpartition("/")
+        return Ref(folder, name, LOG)
+
+    def _read_others(self) -> dict[str, _LogDigest]:
+        return {path: self._read(path, self._ref(path)) for path in self._stamps if path != _MESSAGES}
 
     # Messages
 

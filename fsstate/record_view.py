@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from fsstate.backends.base import Stamps
 from fsstate.index import Kept, View, version_of
 from fsstate.record_documents import RecordDocuments
 from fsstate.record_types import RecordType
@@ -42,7 +43,7 @@ class RecordView(View, Generic[T]):
         """The path of the record, without its suffix."""
         return f"{folder}/{name}"
 
-    def read(self, folder: str, name: str, before: bytes | None) -> Kept | None:
+    def read(self, folder: str, name: str, *, before: bytes | None, logs: Stamps | None) -> Kept | None:
         """Take the fields that can be asked for out of a record."""
         documents = self._by_folder[folder]
         value = documents.get(name)

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from fsstate import codec
-from fsstate.backends.base import JSON, Ref
+from fsstate.backends.base import JSON, Ref, Stamps
 from fsstate.digests import Digest, Digests
 from fsstate.index import Kept, View
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments
@@ -70,10 +70,8 @@ class SessionView(View):
     # To be changed whenever a summary is made otherwise of the same files.
     version = "1"
     fields = (*SESSION_FIELDS, "metadata", FOLDED_TITLE)
-    sorted_fields = (
-        *("user_id", "project_id", "parent_id", "label", "created_at", "updated_at", "message_count", "title"),
-        FOLDED_TITLE,
-    )
+    sorted_fields = ("created_at", "updated_at", "message_count", "title")
+    found_fields = ("user_id", "project_id", "parent_id", "label", FOLDED_TITLE)
     containers = ("metadata",)
     belongings = True
 
@@ -89,13 +87,13 @@ class SessionView(View):
         """The session's id."""
         return name
 
-    def read(self, folder: str, name: str, before: bytes | None) -> Kept | None:
+    def read(self, folder: str, name: str, *, before: bytes | None, logs: Stamps | None) -> Kept | None:
         """Sum up a session, going on from what was kept of its logs."""
         session = self._documents.get(name)
         if session is None:
             return None
         known = _digests.decode(_decoder.decode(before).digest) if before else None
-        digest = self._digests.carry_on(Ref(CATEGORY, name, JSON), known)
+        digest = self._digests.carry_on(Ref(CATEGORY, name, JSON), known, logs)
         summary = summarise(session, digest)
         metadata = codec.encode_line(summary.metadata) if summary.metadata else b""
         bare = msgspec.structs.replace(summary, metadata={})

@@ -40,6 +40,7 @@ __all__ = [
     "LogLine",
     "Outcome",
     "Ref",
+    "Stamps",
     "State",
     "Suffix",
     "Survey",
@@ -117,16 +118,21 @@ class BadLine(NamedTuple):
     column: int | None
 
 
+# How the logs that belong to a document look, by their paths below its folder, without the suffix.
+Stamps: TypeAlias = Mapping[str, tuple[int, ...] | None]
+
+
 class Survey(NamedTuple):
     """What a look at a category shows beside an earlier one.
 
-    - `changed`: the names of the records that are new or look other than before.
+    - `changed`: the names of the records that are new or look other than before, each with how the logs look that
+      belong to it; None where they were not looked at.
     - `gone`: the names of those that are no longer there, or never were more than a folder.
     - `kept`: the keys of what was known and still holds; all other keys are to be forgotten.
     - `stretches`: what is to be remembered besides those, by its keys.
     """
 
-    changed: set[str]
+    changed: dict[str, Stamps | None]
     gone: set[str]
     kept: set[int]
     stretches: dict[int, bytes]

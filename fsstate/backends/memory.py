@@ -180,7 +180,7 @@ class MemoryBackend:
 
     def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
         """Everything counts as changed: asking each costs nothing here."""
-        return Survey(set(self.names(category, suffix)), set(), set(), {})
+        return Survey(dict.fromkeys(self.names(category, suffix)), set(), set(), {})
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> Held:
         """Take a document's lock. Raises LockTimeoutError after `timeout` seconds (None: the options' default)."""

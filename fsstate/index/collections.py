@@ -9,11 +9,12 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar, cast
 
-from fsstate.backends.base import Backend
+from fsstate.backends.base import Backend, Stamps
 from fsstate.collection import Collection
 from fsstate.documents import PROBLEMS, Item, Where
 from fsstate.index.index import Index
 from fsstate.index.views import Kept, View
+from fsstate.models import Model
 from fsstate.queries import Question
 
 __all__ = ["IndexedCollection", "version_of"]
@@ -93,7 +94,7 @@ class _Documents(View):
         """The document's name."""
         return name
 
-    def read(self, folder: str, name: str, before: bytes | None) -> Kept | None:
+    def read(self, folder: str, name: str, *, before: bytes | None, logs: Stamps | None) -> Kept | None:
         """Take the declared fields out of a document."""
         value = self._collection.get(name)
         return (
@@ -103,8 +104,19 @@ class _Documents(View):
 
 def version_of(model: type[Any] | None, fields: Iterable[str]) -> str:
     """What differs whenever the same documents may have other values in these fields."""
-    told = [_LAYOUT, *fields, *(() if model is None else (_source_of(cast("Hashable", model)),))]
+    fields = tuple(fields)
+    told = [
+        _LAYOUT,
+        *fields,
+        *(() if model is None else (_source_of(cast("Hashable", model)), _defaults(model, fields))),
+    ]
     return hashlib.blake2s("\0".join(told).encode(), digest_size=12).hexdigest()
+
+
+def _defaults(model: type[Any], fields: Iterable[str]) -> str:
+    """The defaults of fields; those that are made anew each time, such as ids, decide nothing."""
+    once, again = Model.of(model).defaults(), Model.of(model).defaults()  # pyright: ignore[reportUnknownMemberType]
+    return repr([(field, once[field]) for field in fields if field in once and once[field] == again[field]])
 
 
 @lru_cache(maxsize=256)

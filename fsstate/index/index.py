@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
-from fsstate.backends.base import Backend, Cache, State, Survey, Visit
+from fsstate.backends.base import Backend, Cache, Stamps, State, Survey, Visit
 from fsstate.documents import PROBLEMS
 from fsstate.index.tables import SCHEMA, Found, Stretches, Table
 from fsstate.index.views import Kept, View
@@ -145,19 +145,19 @@ class Index:
     ) -> dict[int, bytes]:
         table.remove([view.place_of(folder, name) for name in survey.gone])
         for names in _batches(sorted(survey.changed), _BATCH):
-            self._read_again(view, table, folder, names)
+            self._read_again(view, table, folder, {name: survey.changed[name] for name in names})
         table.remember(folder, known.keys() - survey.kept, survey.stretches)
         return {**{key: known[key] for key in survey.kept}, **survey.stretches}
 
-    def _read_again(self, view: View, table: Table, folder: str, names: Sequence[str]) -> None:
-        places = {name: view.place_of(folder, name) for name in names}
+    def _read_again(self, view: View, table: Table, folder: str, logs: Mapping[str, Stamps | None]) -> None:
+        places = {name: view.place_of(folder, name) for name in logs}
         before = table.values([*places.values()])
         kept: list[tuple[str, Kept]] = []
         flaws: list[tuple[str, str]] = []
         gone: list[str] = []
         for name, place in places.items():
             try:
-                found = view.read(folder, name, before.get(place))
+                found = view.read(folder, name, before=before.get(place), logs=logs[name])
             except PROBLEMS as error:
                 flaws.append((place, str(error)))
             else:

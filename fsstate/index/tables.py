@@ -159,6 +159,11 @@ class Table:
         for field in self._view.sorted_fields:
             column = self._columns[field]
             self._db.execute(f"CREATE INDEX rows_{number}_{column} ON rows_{number} ({column})")
+        for field in self._view.found_fields:
+            column = self._columns[field]
+            # Nobody looks for those without: they take no room.
+            where = f"WHERE {column} IS NOT NULL"
+            self._db.execute(f"CREATE INDEX rows_{number}_{column} ON rows_{number} ({column}) {where}")
         self._db.execute(
             f"CREATE TABLE items_{number} (field INTEGER, key BLOB, place TEXT, PRIMARY KEY (field, key, place))"
             " WITHOUT ROWID"

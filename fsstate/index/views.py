@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fsstate.backends.base import JSON, Suffix
+from fsstate.backends.base import JSON, Stamps, Suffix
 
 __all__ = ["Kept", "View"]
 
@@ -23,8 +23,9 @@ class View(ABC):
 
     - `name` tells it from all others in the store.
     - `version` differs whenever something else would be kept of the same file: what older versions kept is dropped.
-    - `fields` may be asked for and ordered by. Asking for one of `sorted_fields`, and ordering by it, looks at no more
-      than is found: those with many different values. Of `containers`, what is in them is kept, too.
+    - `fields` may be asked for and ordered by. Ordering by one of `sorted_fields`, and asking for one of these or of
+      `found_fields`, looks at no more than is found: those with many different values. Of `containers`, what is in them
+      is kept, too.
     - `belongings`: whether what is kept also follows from the logs that belong to a record.
     """
 
@@ -32,6 +33,7 @@ class View(ABC):
     version: str
     fields: Sequence[str]
     sorted_fields: Sequence[str] = ()
+    found_fields: Sequence[str] = ()
     containers: Sequence[str] = ()
     suffix: Suffix = JSON
     belongings: bool = False
@@ -50,8 +52,10 @@ class View(ABC):
         """What tells a record from all others of the view, and orders those that are equal otherwise."""
 
     @abstractmethod
-    def read(self, folder: str, name: str, before: bytes | None) -> Kept | None:
-        """Read one record; None when it is gone. `before` is the value that was kept of it, if any.
+    def read(self, folder: str, name: str, *, before: bytes | None, logs: Stamps | None) -> Kept | None:
+        """Read one record; None when it is gone.
+
+        `before` is the value that was kept of it, if any; `logs` how the logs that belong to it look, if that is known.
 
         Raises one of `fsstate.documents.PROBLEMS` for a record that cannot be read: it is passed over, with a warning.
         """

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from tempfile import gettempdir
 from threading import Thread
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from fsstate.backends.base import JSON, Ref, Visit
 from fsstate.backends.files import FileBackend
 from fsstate.backends.files.cache import CacheFile
+from fsstate.options import StoreOptions
 
 SCHEMA = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, name TEXT)"
 
@@ -208,29 +210,30 @@ def test_a_store_that_nobody_wrote_to_gets_no_folder(tmp_path: Path) -> None:
         backend.change(Ref("a", "b", JSON), lambda _: b"{}\n")
         add(open_cache(backend), 2)
         assert not open_cache(backend).is_private
+        assert numbers_in(open_cache(backend)) == [1, 2]
         assert (tmp_path / ".fsstate/cache/numbers.sqlite").exists()
 
 
 def test_a_directory_that_may_not_be_written_to_is_copied_to_memory(root: Path) -> None:
-    with opened(root) as backend:
+    with closing(FileBackend(root / "open", StoreOptions(file_mode=0o644, directory_mode=0o755))) as backend:
+        backend.prepare()
         add(open_cache(backend), 1)
     code = f"""
-import os, sqlite3
-from fsstate.backends.files import FileBackend
+import os
+from fsstate.backends.files import FileBackend, cache
 os.setgid(65534); os.setuid(65534)
-cache = FileBackend({str(root)!r}).cache("numbers", {SCHEMA!r})
+cache = FileBackend({str(root / "open")!r}).cache("numbers", {SCHEMA!r})
 count = lambda visit: visit.db.execute("SELECT count(*) FROM numbers").fetchone()
 print(cache.read(count))
 cache.write(lambda visit: visit.db.execute("INSERT INTO numbers VALUES (2, 'x')"))
 print(cache.read(count), cache.is_private)
 """
-    for path in (root, *root.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    for above in (each for each in root.parents if each.name.startswith(("pytest-", "popen-", "test_"))):
-        above.chmod(0o755)
+    for above in (root, *root.parents):
+        if above != Path(gettempdir()) and above.is_relative_to(gettempdir()):
+            above.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.stdout == "(1,)\n(2,) True\n", done.stderr
-    with opened(root) as backend:
+    with opened(root / "open") as backend:
         assert numbers_in(open_cache(backend)) == [1]
 
 

@@ -131,11 +131,23 @@ class CacheFile:
         """Decide whether there is a place for the file. A store that nobody wrote to has none, and gets none here."""
         has_home = self._tree.find(_HOME) is not None
         if self._is_homeless and has_home:
-            self.close()
             self._is_homeless = False
+            self._move_in()
         elif not self._is_private and not has_home:
             self._go_private(None)
             self._is_homeless = True
+
+    def _move_in(self) -> None:
+        """Put what is in memory into a file, now that there is a place for it, unless somebody else came first."""
+        memory = self._open.pop()[0] if self._open else None
+        self._is_private = False
+        if memory is None:
+            return
+        with contextlib.closing(memory), contextlib.suppress(sqlite3.Error, OSError, FsStateError, _BrokenError):
+            folder = self._tree.make(_FOLDER)
+            with self._alone(folder):
+                if self._sealed() is None:
+                    self._begin(folder, memory)
 
     def _read(self, work: Callable[[Visit], R]) -> R:
         connection = self._valid()
@@ -203,13 +215,17 @@ class CacheFile:
         finally:
             os.close(fd)
 
-    def _begin(self, folder: Directory) -> Signature:
-        """Begin the database anew. Requires: the lock is held."""
+    def _begin(self, folder: Directory, content: sqlite3.Connection | None = None) -> Signature:
+        """Begin the database anew, or with this content. Requires: the lock is held."""
         _close(self._open)
         for suffix in ("seal", "sqlite-journal", "sqlite-wal", "sqlite-shm"):
             folder.remove(f"{self._name}.{suffix}")
         self._create(folder, "sqlite")
-        self._lay_out(self._connect(self._looks(folder).inode))
+        connection = self._connect(self._looks(folder).inode)
+        if content is None:
+            self._lay_out(connection)
+        else:
+            content.backup(connection)
         self._seal(folder)
         return self._looks(folder)
 
@@ -363,6 +379,6 @@ def _state(connection: sqlite3.Connection) -> State:
 def _boot() -> str:
     """What tells this run of the machine from every other; empty where the system does not say."""
     try:
-        return _BOOT.read_text(encoding="ascii").strip()
+        return _BOOT.read_bytes().decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""

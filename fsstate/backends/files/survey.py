@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from fsstate import names
-from fsstate.backends.base import LOG, Suffix, Survey
+from fsstate.backends.base import LOG, Stamps, Suffix, Survey
 from fsstate.backends.files import misnamed
 from fsstate.backends.files.documents import Signature
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, refusals
@@ -127,8 +127,20 @@ class _Comparison:
         missing = self._compare_unknown()
         records = {name for name in map(self._record_of, self._changed | missing) if name is not None}
         there = self._readable(records)
+        logs = self._logs_of(there) if self._belongings else {}
         remembered = dict(map(self._remembered, self._stretches))
-        return Survey(there, records - there, self._kept - remembered.keys(), remembered)
+        return Survey(
+            {name: logs.get(name) for name in there}, records - there, self._kept - remembered.keys(), remembered
+        )
+
+    def _logs_of(self, records: set[str]) -> dict[str, Stamps]:
+        """The logs of those of the records whose folder was looked at."""
+        folders = (entry for stretch in self._stretches for entry in stretch if entry.below)
+        return {
+            entry.name: {path.removesuffix(LOG): look for path, look in entry.below if path.endswith(LOG)}
+            for entry in folders
+            if entry.name in records
+        }
 
     def _is_same_below(self, data: bytes) -> bool:
         """Whether all that belongs to the documents of a known stretch looks as it did."""

@@ -1,0 +1,381 @@
+"""Conditions, pages and counts: the same answers with an index and without, over files and memory."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fsstate
+from fsstate import Contains, InvalidCursorError, OneOf, Prefix, Range
+from fsstate.backends.base import Backend
+from fsstate.options import Indexing, StoreOptions
+from fsstate.record_types import RecordType
+from fsstate.store import Store
+from tests.contract.conftest import FakeClock, MakeBackend, View
+
+TASKS: dict[str, dict[str, Any]] = {
+    "a": {"status": "idle", "n": 2, "tags": ["red", "big"], "at": "2026-01-03T00:00:00.000000Z"},
+    "b": {"status": "busy", "n": 1.5, "tags": ["red"], "at": "2026-01-01T00:00:00.000000Z"},
+    "c": {"status": "idle", "n": None, "tags": [], "meta": {"team": "x", "size": 1}},
+    "d": {"status": "idler", "n": -1, "meta": {"team": "x", "size": 2}, "at": "2026-01-02T00:00:00.000000Z"},
+    "e": {"status": None, "n": 10**20},
+    "f": {"n": "2", "status": "Idle"},
+    "g": {"n": [2], "status": "idle", "tags": "red"},
+}
+FIELDS = ("status", "n", "tags", "meta", "at")
+
+
+@pytest.fixture(params=["auto", "always"])
+def indexing(request: pytest.FixtureRequest, place: str) -> Indexing:
+    if place == "memory" and request.param == "always":
+        pytest.skip("memory has no index")
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def store(make_backend: MakeBackend, indexing: Indexing, clock: FakeClock, view: View) -> Iterator[Store]:
+    options = StoreOptions(indexing=indexing, clock=clock)
+    with Store.over(make_backend(options), options) as store:
+        yield view(store)
+
+
+@pytest.fixture
+def tasks(store: Store) -> Any:
+    tasks = store.collection("tasks", indexed=FIELDS)
+    tasks.put_many(TASKS)
+    return tasks
+
+
+def names(items: list[Any]) -> str:
+    return "".join(item.name for item in items)
+
+
+class TestConditions:
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            ({"status": "idle"}, "acg"),
+            ({"status": None}, "e"),
+            ({"status": OneOf("busy", "Idle")}, "bf"),
+            ({"status": OneOf("busy", None)}, "be"),
+            ({"status": OneOf()}, ""),
+            ({"status": Prefix("idl")}, "acdg"),
+            ({"status": Prefix("")}, "abcdfg"),
+            ({"n": 2}, "a"),
+            ({"n": 2.0}, "a"),
+            ({"n": [2.0]}, "g"),
+            ({"n": Range(at_least=1.5)}, "abe"),
+            ({"n": Range(above=1.5)}, "ae"),
+            ({"n": Range(at_least=-1, below=2)}, "bd"),
+            ({"n": Range(at_most=2)}, "abd"),
+            ({"n": Range(at_least="2")}, "f"),
+            ({"n": 10**20}, "e"),
+            ({"n": Range(above=10**20 - 1, below=10**20 + 1)}, "e"),
+            ({"n": Range(above=10**20)}, ""),
+            ({"tags": Contains("red")}, "ab"),
+            ({"tags": Contains("red", "big")}, "a"),
+            ({"tags": ["red"]}, "b"),
+            ({"tags": []}, "c"),
+            ({"meta": Contains({"team": "x"})}, "cd"),
+            ({"meta": Contains({"team": "x", "size": 2.0})}, "d"),
+            ({"meta": {"size": 1, "team": "x"}}, "c"),
+            ({"at": Range(at_least=datetime(2026, 1, 2, tzinfo=UTC))}, "ad"),
+            ({"at": datetime(2026, 1, 1, tzinfo=UTC)}, "b"),
+            ({"status": "idle", "tags": Contains("red")}, "a"),
+            ({}, "abcdefg"),
+        ],
+    )
+    def test_where(self, tasks: Any, where: dict[str, Any], expected: str) -> None:
+        assert names(tasks.query(where)) == expected
+        assert tasks.count(where) == len(expected)
+
+    def test_without_declared_fields_any_field_may_be_asked_for(self, store: Store, tasks: Any) -> None:
+        assert names(store.collection("tasks").query({"n": Range(at_least=1.5), "status": "idle"})) == "a"
+
+    def test_a_field_that_is_not_declared(self, tasks: Any) -> None:
+        with pytest.raises(ValueError, match=r"tasks are asked for status, n, tags, meta, at, not for 'age'; declare"):
+            tasks.query({"age": 1})
+        with pytest.raises(ValueError, match="not for 'age'"):
+            tasks.query(order_by=["n", "-age"])
+        with pytest.raises(ValueError, match="not for 'age'"):
+            tasks.count({"age": 1})
+
+    def test_a_function_may_ask_for_anything(self, tasks: Any) -> None:
+        assert names(tasks.query(lambda task: "meta" in task, order_by="-n", limit=1)) == "d"
+        assert tasks.count(lambda task: "meta" in task) == 2
+
+    @pytest.mark.parametrize(
+        "bounds",
+        [{}, {"at_least": 1, "above": 2}, {"at_most": 1, "below": 2}, {"at_least": 1, "at_most": "2"}, {"above": None}],
+    )
+    def test_ranges_that_are_none(self, bounds: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=r"Range\("):
+            Range(**bounds)
+
+    def test_a_prefix_that_is_no_text(self) -> None:
+        with pytest.raises(TypeError, match="a prefix is a text"):
+            Prefix(5)  # type: ignore[arg-type]
+
+    def test_a_text_in_the_place_of_the_fields(self, store: Store) -> None:
+        with pytest.raises(TypeError, match="sequence of names"):
+            store.collection("tasks", indexed="status")
+
+
+class TestOrder:
+    @pytest.mark.parametrize(
+        ("order", "expected"),
+        [
+            ("n", "dbaefgc"),
+            ("-n", "gfeabdc"),
+            ("status", "fbacgde"),
+            (["-status", "n"], "dagcbfe"),
+            (["status", "-n"], "fbgacde"),
+            ("at", "bdacefg"),
+            ((), "abcdefg"),
+        ],
+    )
+    def test_order(self, tasks: Any, order: Any, expected: str) -> None:
+        assert names(tasks.query(order_by=order)) == expected
+        for size in (1, 2, 3, 7, 8):
+            assert self.in_pages(tasks, order, size) == expected
+            assert names(tasks.query(order_by=order, limit=size, offset=2)) == expected[2 : 2 + size]
+
+    def in_pages(self, tasks: Any, order: Any, size: int) -> str:
+        found, after = "", None
+        while True:
+            page = tasks.page(order_by=order, limit=size, after=after)
+            assert len(page.items) <= size
+            found += names(page.items)
+            if page.cursor is None:
+                return found
+            after = page.cursor
+
+
+class TestCursor:
+    def test_what_comes_and_goes_between_pages_moves_nothing_else(self, tasks: Any) -> None:
+        first = tasks.page(order_by="-n", limit=3)
+        tasks.delete("g")
+        tasks.put("h", {"n": 10**30})
+        tasks.put("i", {"n": 1})
+        assert names(first.items) == "gfe"
+        assert names(tasks.page(order_by="-n", limit=3, after=first.cursor).items) == "abi"
+
+    def test_it_outlives_its_last_item(self, tasks: Any) -> None:
+        first = tasks.page({"status": "idle"}, order_by="n", limit=1)
+        tasks.delete("a")
+        assert names(tasks.page({"status": "idle"}, order_by="n", limit=9, after=first.cursor).items) == "gc"
+
+    @pytest.mark.parametrize("other", [{"order_by": "n"}, {"order_by": "-n", "where": {"status": "idle"}}, {}])
+    def test_that_of_another_query(self, tasks: Any, other: dict[str, Any]) -> None:
+        cursor = tasks.page(order_by="-n", limit=1).cursor
+        with pytest.raises(InvalidCursorError, match="other filters or another order; begin again without one"):
+            tasks.page(**other, after=cursor)
+
+    def test_that_of_another_category(self, store: Store, tasks: Any) -> None:
+        cursor = store.collection("others").page(limit=0).cursor
+        assert cursor is None
+        cursor = tasks.page(order_by="-n", limit=1).cursor
+        with pytest.raises(InvalidCursorError):
+            store.collection("others", indexed=FIELDS).page(order_by="-n", after=cursor)
+
+    @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "!!!!", 5, b"BBBB", "kg=="])
+    def test_what_is_none(self, tasks: Any, cursor: Any) -> None:
+        with pytest.raises(InvalidCursorError, match="is none that fsstate gave"):
+            tasks.page(order_by="-n", after=cursor)
+
+    def test_a_page_of_nothing(self, tasks: Any) -> None:
+        assert tasks.page({"status": "gone"}) == ([], None)
+        assert tasks.page(limit=0) == ([], None)
+        assert names(tasks.page(limit=None).items) == "abcdefg"
+        with pytest.raises(ValueError, match="0 or more"):
+            tasks.page(limit=-1)
+
+
+class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
+    id: str = ""
+    team: str | None = None
+    size: int = 0
+    created_at: datetime | None = None
+
+
+JOBS = RecordType("work", Job, group_by="team", indexed=("size",), order_by="-created_at")
+
+
+class TestRecords:
+    @pytest.fixture
+    def work(self, store: Store) -> Any:
+        work = store.records(JOBS)
+        for number in range(9):
+            work.create(f"j{number}", team=[None, "red", "blue"][number % 3], size=number // 2)
+        return work
+
+    def test_what_is_found_in_groups_and_out_of_them(self, work: Any) -> None:
+        assert [job.id for job in work.list(size=Range(at_least=3))] == ["j8", "j7", "j6"]
+        assert [job.id for job in work.list(team="red", order_by="id")] == ["j1", "j4", "j7"]
+        assert [job.id for job in work.list(team=OneOf(None, "blue"), size=0)] == ["j0"]
+        assert [job.id for job in work.list(team=None, limit=1)] == ["j6"]
+        assert work.count(team=Prefix("r")) == 3
+        assert work.first(size=1).id == "j3"
+
+    def test_pages(self, work: Any) -> None:
+        found, after = [], None
+        for _ in range(3):
+            page = work.page(limit=4, order_by="-size", after=after)
+            found += [job.id for job in page.items]
+            after = page.cursor
+        assert after is None
+        assert found == ["j8", "j7", "j6", "j5", "j4", "j3", "j2", "j1", "j0"]
+
+    def test_a_field_that_is_not_declared(self, work: Any) -> None:
+        with pytest.raises(ValueError, match="are listed by id, team, size, not by 'colour'; declare it as indexed"):
+            work.list(colour="red")
+
+
+class TestSessions:
+    @pytest.fixture
+    def chats(self, store: Store) -> Any:
+        for number in range(6):
+            user, team = ["ada", "bob"][number % 2], ["x", "y", "z"][number % 3]
+            store.sessions.create(id=f"chat{number}", user_id=user, title=f"T{number}", metadata={"team": team})
+            for _ in range(number):
+                store.session(f"chat{number}").messages.append("user", "Hi")
+        store.sessions.archive("chat5")
+        return store.sessions
+
+    def ids(self, found: list[Any]) -> list[str]:
+        return [each.id.removeprefix("chat") for each in found]
+
+    def test_conditions(self, chats: Any) -> None:
+        assert self.ids(chats.list(message_count=Range(at_least=2), order_by="message_count")) == ["2", "3", "4"]
+        assert self.ids(chats.list(title=OneOf("T1", "T5"), archived=None)) == ["5", "1"]
+        assert self.ids(chats.list(metadata={"team": "x"})) == ["3", "0"]
+        assert self.ids(chats.list(metadata=Contains({"team": "y"}), user_id=Prefix("a"))) == ["4"]
+        assert self.ids(chats.list(order_by="user_id")) == ["0", "2", "4", "1", "3"]
+
+    def test_counts(self, chats: Any) -> None:
+        assert chats.count() == 6
+        assert chats.count(archived=False) == 5
+        assert chats.count(user_id="bob") == 3
+        assert chats.count(message_count=0) == 1
+
+    def test_pages(self, chats: Any) -> None:
+        page = chats.page(limit=2, order_by="-message_count")
+        assert self.ids(page.items) == ["4", "3"]
+        chats.create(id="chat6")
+        page = chats.page(limit=2, order_by="-message_count", after=page.cursor)
+        assert self.ids(page.items) == ["2", "1"]
+        page = chats.page(limit=2, order_by="-message_count", after=page.cursor)
+        assert (self.ids(page.items), page.cursor) == (["6", "0"], None)
+
+    def test_what_is_not_asked_for(self, chats: Any) -> None:
+        with pytest.raises(TypeError, match=r"sessions are not listed by 'colour', but by user_id, status"):
+            chats.list(colour="red")
+        with pytest.raises(ValueError, match="order_by must be one of id, user_id"):
+            chats.list(order_by="-metadata")
+
+    def test_one_owner_is_one_view(self, chats: Any) -> None:
+        ada = chats.owned_by("ada")
+        assert self.ids(ada.list()) == ["4", "2", "0"]
+        assert ada.ids() == ["chat0", "chat2", "chat4"]
+        assert (ada.count(), ada.count(message_count=Range(at_least=2))) == (3, 2)
+        assert ada.list(user_id="bob") == []
+        with pytest.raises(InvalidCursorError):
+            ada.page(after=chats.page(limit=1).cursor)
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.5, 10**20]), st.text("abé", max_size=2)
+)
+values = st.one_of(scalars, st.lists(scalars, max_size=2), st.dictionaries(st.sampled_from("xy"), scalars, max_size=2))
+documents = st.dictionaries(st.sampled_from("pqr"), values, max_size=3)
+wanted = st.one_of(
+    values,
+    st.lists(scalars, max_size=3).map(lambda found: OneOf(*found)),
+    st.text("abé", max_size=2).map(Prefix),
+    st.integers(-3, 3).map(lambda low: Range(at_least=low)),
+    st.tuples(st.integers(-3, 3), st.integers(-3, 3)).map(lambda two: Range(above=two[0], below=two[1])),
+    st.text("abé", max_size=1).map(lambda high: Range(at_most=high)),
+    st.lists(scalars, max_size=2).map(lambda found: Contains(*found)),
+    st.dictionaries(st.sampled_from("xy"), scalars, max_size=2).map(Contains),
+)
+
+
+@given(
+    found=st.lists(documents, max_size=8),
+    where=st.dictionaries(st.sampled_from("pqr"), wanted, max_size=2),
+    order=st.lists(st.sampled_from(["p", "-p", "q", "-q", "-r"]), max_size=2),
+    limit=st.integers(1, 4),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=120)
+def test_the_index_answers_as_every_document_would(
+    tmp_path_factory: pytest.TempPathFactory, found: list[Any], where: dict[str, Any], order: list[str], limit: int
+) -> None:
+    options = StoreOptions(indexing="always", durability="process")
+    with Store(tmp_path_factory.mktemp("index"), options) as store:
+        plain, indexed = store.collection("c"), store.collection("c", indexed="pqr".replace("", " ").split())
+        plain.put_many({f"d{number}": document for number, document in enumerate(found)})
+        expected = plain.query(where, order_by=order)
+        assert indexed.query(where, order_by=order) == expected
+        assert indexed.count(where) == len(expected)
+        pages, after = [], None
+        while True:
+            page = indexed.page(where, order_by=order, limit=limit, after=after)
+            assert page == plain.page(where, order_by=order, limit=limit, after=after)
+            pages += page.items
+            if page.cursor is None:
+                break
+            after = page.cursor
+        assert pages == expected
+
+
+def test_small_stores_keep_no_index(tmp_path: Path) -> None:
+    with Store(tmp_path / "state") as store:
+        tasks = store.collection("tasks", indexed=FIELDS)
+        tasks.put_many(TASKS)
+        store.sessions.create()
+        assert names(tasks.query({"status": "idle"}, limit=2)) == "ac"
+        assert len(store.sessions.list()) == 1
+        assert not (tmp_path / "state/.fsstate/cache").exists()
+
+
+def test_never_means_never(tmp_path: Path) -> None:
+    with Store(tmp_path / "state", StoreOptions(indexing="never", durability="process")) as store:
+        tasks = store.collection("tasks", indexed=FIELDS)
+        tasks.put_many({f"t{number}": {"n": number} for number in range(300)})
+        assert tasks.count({"n": Range(below=5)}) == 5
+        assert not (tmp_path / "state/.fsstate/cache").exists()
+
+
+def test_models_of_the_same_name_do_not_share_what_is_kept(tmp_path: Path) -> None:
+    class Task(msgspec.Struct):
+        status: str = "idle"
+
+    first = Task
+
+    class Task(msgspec.Struct):  # type: ignore[no-redef]
+        status: str = "new"
+
+    with Store(tmp_path / "state", StoreOptions(indexing="always")) as store:
+        store.collection("tasks").put("a", {})
+        assert store.collection("tasks", model=first, indexed=["status"]).count({"status": "idle"}) == 1
+        assert store.collection("tasks", model=Task, indexed=["status"]).count({"status": "idle"}) == 0
+        assert store.collection("tasks", model=Task, indexed=["status"]).count({"status": "new"}) == 1
+
+
+def test_times_far_from_now_are_found(tmp_path: Path) -> None:
+    with Store(tmp_path / "state", StoreOptions(indexing="always")) as store:
+        late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+        store.sessions.create(id="late", created_at=late)
+        store.sessions.create(id="early", created_at=datetime(1, 1, 1, tzinfo=UTC))
+        assert [each.id for each in store.sessions.list(created_after=late - timedelta(days=1))] == ["late"]
+        assert [each.id for each in store.sessions.list(order_by="created_at")] == ["early", "late"]
+
+
+def test_public_names() -> None:
+    assert {fsstate.OneOf, fsstate.Range, fsstate.Prefix, fsstate.Contains, fsstate.Page}
+    assert Backend
