@@ -132,7 +132,7 @@ class Survey(NamedTuple):
     - `stretches`: what is to be remembered besides those, by its keys.
     """
 
-    changed: dict[str, Stamps | None]
+    changed: Mapping[str, Stamps | None]
     gone: set[str]
     kept: set[int]
     stretches: dict[int, bytes]

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import fsstate
 from fsstate import Contains, InvalidCursorError, OneOf, Prefix, Range
-from fsstate.backends.base import Backend
 from fsstate.options import Indexing, StoreOptions
 from fsstate.record_types import RecordType
 from fsstate.store import Store
@@ -357,7 +355,7 @@ def test_models_of_the_same_name_do_not_share_what_is_kept(tmp_path: Path) -> No
 
     first = Task
 
-    class Task(msgspec.Struct):  # type: ignore[no-redef]
+    class Task(msgspec.Struct):  # type: ignore[no-redef] # pyright: ignore[reportRedeclaration]
         status: str = "new"
 
     with Store(tmp_path / "state", StoreOptions(indexing="always")) as store:
@@ -374,8 +372,3 @@ def test_times_far_from_now_are_found(tmp_path: Path) -> None:
         store.sessions.create(id="early", created_at=datetime(1, 1, 1, tzinfo=UTC))
         assert [each.id for each in store.sessions.list(created_after=late - timedelta(days=1))] == ["late"]
         assert [each.id for each in store.sessions.list(order_by="created_at")] == ["early", "late"]
-
-
-def test_public_names() -> None:
-    assert {fsstate.OneOf, fsstate.Range, fsstate.Prefix, fsstate.Contains, fsstate.Page}
-    assert Backend

@@ -43,6 +43,8 @@ R = TypeVar("R")
 _HOME: Final = ".fsstate"
 _FOLDER: Final = ".fsstate/cache"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+# To be changed whenever surveys remember something else, or otherwise.
+_LAYOUT: Final = 1
 _LONGEST_SEAL: Final = 4096
 # Who found it broken this often within one piece of work does it in memory.
 _ATTEMPTS: Final = 3
@@ -64,7 +66,7 @@ class CacheFile:
         self._options = options
         self._name = name
         self._schema = schema
-        self._version = hashlib.sha256(f"{schema} {sqlite3.sqlite_version}".encode()).hexdigest()
+        self._version = hashlib.sha256(f"{_LAYOUT} {schema} {sqlite3.sqlite_version}".encode()).hexdigest()
         self._mutex = threading.RLock()
         # At most one, and the inode that it reads: 0 is the memory.
         self._open: list[tuple[sqlite3.Connection, int]] = []

@@ -22,7 +22,7 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -60,7 +60,18 @@ class _Entry(NamedTuple):
     below: tuple[_Below, ...] = ()
 
 
-_decoder: Final = msgspec.msgpack.Decoder(list[_Entry])
+class _Folder(msgspec.Struct, array_like=True, frozen=True):
+    """The beginning of a folder's entry, as it is remembered: read for each of them at each survey."""
+
+    name: str
+    look: msgspec.Raw
+    below: list[tuple[str, _Look]]
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_entries: Final = msgspec.msgpack.Decoder(list[_Entry])
+_logs: Final = msgspec.msgpack.Decoder(list[_Below])
+_folders: Final = msgspec.msgpack.Decoder(list[_Folder])
 
 
 def survey(directory: Directory | None, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
@@ -93,8 +104,25 @@ def _scan(entries: Iterator[os.DirEntry[str]], comparison: _Comparison, suffix: 
     comparison.add(found, looks)
 
 
+class _Changed(Mapping[str, Stamps | None]):
+    """The records that changed, with how their logs look: packed, since they may be all that there are."""
+
+    def __init__(self, logs: dict[str, bytes | None]) -> None:
+        self._logs = logs
+
+    def __getitem__(self, name: str) -> Stamps | None:
+        packed = self._logs[name]
+        return None if packed is None else dict(_logs.decode(packed))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._logs)
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+
 class _Comparison:
-    """What is found beside what is known."""
+    """What is found beside what is known. Of a listing of 100,000 it holds no more than names and packed bytes."""
 
     def __init__(
         self, directory: Directory | None, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool
@@ -106,10 +134,12 @@ class _Comparison:
         # Before anything is looked at: what changes meanwhile must not count as settled.
         self._now_ns = time.time_ns()
         self._kept: set[int] = set()
-        self._changed: set[str] = set()
-        self._unknown: list[list[_Entry]] = []
-        # To be remembered anew: the stretches that were not known, and those below which something changed.
-        self._stretches: list[list[_Entry]] = []
+        # By their fingerprints: the stretches that are not known, packed, and those below which something changed.
+        self._unknown: dict[int, bytes] = {}
+        self._moved: dict[int, list[_Entry]] = {}
+        self._remembered: dict[int, bytes] = {}
+        # By record; with its logs once its folder was looked at.
+        self._changed: dict[str, bytes | None] = {}
 
     def add(self, found: list[str], looks: list[_Look]) -> None:
         """Take in the next stretch of the listing."""
@@ -118,70 +148,83 @@ class _Comparison:
         key = _fingerprint(found, looks)
         data = self._known.get(key)
         if data is None:
-            self._unknown.append([_Entry(*each) for each in zip(found, looks, strict=True)])
-        elif not self._belongings or self._is_same_below(data):
+            self._take_in(key, found, looks)
+        elif not self._belongings or self._is_same_below(key, data):
             self._kept.add(key)
 
     def outcome(self) -> Survey:
         """What came out, once all stretches were taken in."""
-        missing = self._compare_unknown()
-        records = {name for name in map(self._record_of, self._changed | missing) if name is not None}
-        there = self._readable(records)
-        logs = self._logs_of(there) if self._belongings else {}
-        remembered = dict(map(self._remembered, self._stretches))
-        return Survey(
-            {name: logs.get(name) for name in there}, records - there, self._kept - remembered.keys(), remembered
-        )
+        missing = self._compare()
+        for name in missing:
+            self._note(name)
+        gone = {name for name in self._changed if not self._is_plain(name)}
+        there = {name: logs for name, logs in self._changed.items() if name not in gone}
+        return Survey(_Changed(there), gone, self._kept - self._remembered.keys(), self._remembered)
 
-    def _logs_of(self, records: set[str]) -> dict[str, Stamps]:
-        """The logs of those of the records whose folder was looked at."""
-        folders = (entry for stretch in self._stretches for entry in stretch if entry.below)
-        return {
-            entry.name: {path.removesuffix(LOG): look for path, look in entry.below if path.endswith(LOG)}
-            for entry in folders
-            if entry.name in records
-        }
+    def _take_in(self, key: int, found: list[str], looks: list[_Look]) -> None:
+        readable = [each for each in zip(found, looks, strict=True) if self._record_of(each[0]) is not None]
+        if len(readable) < len(found) and self._directory is not None:
+            # Said here, as every listing says it.
+            others = (name.removesuffix(self._suffix) for name in found if name.endswith(self._suffix))
+            misnamed.sift([*others], self._directory.path, self._suffix)
+        self._unknown[key] = _encoder.encode(readable)
 
-    def _is_same_below(self, data: bytes) -> bool:
+    def _note(self, name: str, below: Iterable[_Below] | None = None) -> None:
+        """Note that the entry of this name looks other than before, and what is below it if it was looked at."""
+        record = self._record_of(name)
+        if record is not None:
+            logs = None if below is None else [(path[: -len(LOG)], look) for path, look in below if path.endswith(LOG)]
+            self._changed[record] = self._changed.get(record) if logs is None else _encoder.encode(logs)
+
+    def _is_same_below(self, key: int, data: bytes) -> bool:
         """Whether all that belongs to the documents of a known stretch looks as it did."""
-        before = _decoder.decode(data)
-        after = [self._with_below(entry, entry) if entry.below else entry for entry in before]
-        if after == before:
+        size = int.from_bytes(data[:4])
+        folders = _folders.decode(data[4 : 4 + size]) if size else ()
+        if all(self._is_below(each.name, each.below) for each in folders):
             return True
-        self._stretches.append(after)
+        self._moved[key] = [self._with_below(entry, entry) if entry.below else entry for entry in _recalled(data)]
         return False
 
-    def _compare_unknown(self) -> set[str]:
-        """Compare the stretches that are not known, entry by entry. Gives the names that seem to be gone."""
+    def _compare(self) -> set[str]:
+        """Compare what is not known with all that was known and did not turn up, entry by entry.
+
+        Gives the names that seem to be gone.
+        """
         dropped = [self._known[key] for key in self._known.keys() - self._kept]
-        before = {entry.name: entry for data in dropped for entry in _decoder.decode(data)}
-        for entry in (entry for stretch in self._stretches for entry in stretch):
-            before.pop(entry.name, None)
-        for stretch in self._unknown:
-            self._stretches.append([self._compared(entry, before.pop(entry.name, None)) for entry in stretch])
+        before = {entry.name: entry for data in dropped for entry in _recalled(data)}
+        for key, stretch in self._moved.items():
+            for entry in stretch:
+                before.pop(entry.name, None)
+            self._remember(key, stretch)
+        for key, packed in self._unknown.items():
+            found = _entries.decode(packed)
+            self._remember(key, [self._compared(entry, before.pop(entry.name, None)) for entry in found])
         return set(before)
 
     def _compared(self, entry: _Entry, before: _Entry | None) -> _Entry:
         if before is None or before.look != entry.look:
-            self._changed.add(entry.name)
+            self._note(entry.name)
         return entry if entry.name.endswith(self._suffix) else self._with_below(entry, before)
 
     def _with_below(self, entry: _Entry, before: _Entry | None) -> _Entry:
         """A folder's entry with what is below it now."""
         if before is not None and before.look == entry.look and self._is_below(entry.name, before.below):
             return before
-        self._changed.add(entry.name)
-        return _Entry(entry.name, entry.look, tuple(self._walk(entry.name)))
+        below = tuple(self._walk(entry.name))
+        self._note(entry.name, below)
+        return _Entry(entry.name, entry.look, below)
 
-    def _is_below(self, folder: str, below: tuple[_Below, ...]) -> bool:
+    def _is_below(self, folder: str, below: Iterable[tuple[str, _Look]]) -> bool:
         assert self._directory is not None
         fd = self._directory.fd
         try:
-            return all(
-                _look_of(os.stat(f"{folder}/{path}", dir_fd=fd, follow_symlinks=False)) == look for path, look in below
-            )
+            for path, look in below:
+                status = os.stat(f"{folder}/{path}", dir_fd=fd, follow_symlinks=False)
+                if (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) != look:
+                    return False
         except (FileNotFoundError, NotADirectoryError):
             return False
+        return True
 
     def _walk(self, folder: str) -> Iterator[_Below]:
         assert self._directory is not None
@@ -191,29 +234,27 @@ class _Comparison:
             return
 
     def _record_of(self, name: str) -> str | None:
-        """The record that an entry tells of; None for a folder that can belong to none."""
-        if name.endswith(self._suffix):
-            return name.removesuffix(self._suffix)
-        return name if names.is_name(name) else None
+        """The record that an entry tells of; None for what can tell of none."""
+        record = name.removesuffix(self._suffix)
+        return record if names.is_name(record) else None
 
-    def _readable(self, records: set[str]) -> set[str]:
-        """Those of the records that are plain files with a name that is accepted."""
+    def _is_plain(self, record: str) -> bool:
         if self._directory is None:
-            return set()
-        there = [name for name in records if self._is_plain(name + self._suffix)]
-        return set(misnamed.sift(there, self._directory.path, self._suffix))
-
-    def _is_plain(self, name: str) -> bool:
-        assert self._directory is not None
+            return False
         try:
-            return stat.S_ISREG(os.stat(name, dir_fd=self._directory.fd, follow_symlinks=False).st_mode)
+            status = os.stat(record + self._suffix, dir_fd=self._directory.fd, follow_symlinks=False)
         except FileNotFoundError:
             return False
+        return stat.S_ISREG(status.st_mode)
 
-    def _remembered(self, stretch: list[_Entry]) -> tuple[int, bytes]:
+    def _remember(self, key: int, stretch: list[_Entry]) -> None:
         entries = [self._distrusted(entry) for entry in stretch]
-        key = _fingerprint([entry.name for entry in entries], [entry.look for entry in entries])
-        return key, msgspec.msgpack.encode([entry for entry in entries if names.is_name(entry.name)])
+        if any(entry.look == _NOTHING for entry in entries):
+            # One that no listing has: all of it is compared again.
+            key = _fingerprint([entry.name for entry in entries], [entry.look for entry in entries])
+        folders = _encoder.encode([entry for entry in entries if entry.below])
+        files = _encoder.encode([entry for entry in entries if not entry.below])
+        self._remembered[key] = len(folders).to_bytes(4) + folders + files
 
     def _distrusted(self, entry: _Entry) -> _Entry:
         """The entry, with nothing in the place of looks that are too young to be told from later ones."""
@@ -225,12 +266,14 @@ class _Comparison:
 
 
 def _walk(parent: int, name: str, path: str) -> Iterator[_Below]:
-    """All folders and logs in a folder, that folder itself among them as `.`."""
+    """All folders and logs below a folder."""
     folders: list[str] = []
     fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
     try:
-        # Before it is listed: what is made in it meanwhile must show the next time.
-        yield _Below(path or ".", _look_of(os.fstat(fd)))
+        # Before it is listed: what is made in it meanwhile must show the next time. That of the document's own folder
+        # was taken by the survey itself.
+        if path:
+            yield _Below(path, _look_of(os.fstat(fd)))
         with os.scandir(fd) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -241,6 +284,13 @@ def _walk(parent: int, name: str, path: str) -> Iterator[_Below]:
             yield from _walk(fd, folder, f"{path}{folder}/")
     finally:
         os.close(fd)
+
+
+def _recalled(data: bytes) -> Iterator[_Entry]:
+    """The entries of a stretch, as they were remembered: those with something below them first."""
+    size = int.from_bytes(data[:4])
+    yield from _entries.decode(data[4 : 4 + size]) if size else ()
+    yield from _entries.decode(data[4 + size :])
 
 
 def _look_of(status: os.stat_result) -> _Look:
