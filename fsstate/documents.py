@@ -33,6 +33,8 @@ from fsstate.errors import (
     ValidationError,
 )
 from fsstate.queries import MISSING, Missing, fits, ordered, page
+from fsstate.retention import Candidate, PrunePlan, PrunePolicy, PruneReport
+from fsstate.sweeper import Progress, Source, Sweeper, exemption_of, group_of, look_at_all, time_of
 
 __all__ = ["PROBLEMS", "Documents", "Editing", "Item", "Problem", "Record"]
 
@@ -103,6 +105,10 @@ class Documents(ABC, Generic[T, P]):
         if isinstance(value, Mapping):
             return cast("Mapping[str, Any]", value).get(name, MISSING)
         return getattr(value, name, MISSING)
+
+    @abstractmethod
+    def _told(self, blob: Blob, ref: Ref) -> Mapping[str, Any]:
+        """The fields that stand in a file, whatever a model sees of them. Raises CorruptRecordError."""
 
     def _check(self, name: str) -> None:
         """Raise what is wrong with one document."""
@@ -285,6 +291,31 @@ class Documents(ABC, Generic[T, P]):
         _all_or_raise(self.change_each(list(zip(refs, deletions, strict=True))))
         return sum(deletion.existed for deletion in deletions)
 
+    # Retention
+
+    def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
+        """Tell which documents a policy wants to go, and which stay whatever it says. Writes nothing.
+
+        Age comes from the document's `updated_at`, or else its `created_at`. One stays that is pinned
+        (`"pinned": true`), archived (it has an `archived_at`), in use, undated, or cannot be read. `progress` is told
+        how many were looked at, and of how many.
+        """
+        return self._sweeper().plan(policy, progress=progress)
+
+    def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
+        """Move the documents that were planned to the trash; tell which went and why. Durable at return.
+
+        A document that was touched since it was planned stays, as does one that is locked. `Store.trash` restores them.
+        With `trash=False` they are deleted at once.
+        """
+        return self._sweeper().apply(plan, trash=trash, progress=progress)
+
+    def prune(
+        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
+    ) -> PruneReport:
+        """`plan` and `apply`. With `dry_run` nothing is touched."""
+        return self._sweeper().prune(policy, dry_run=dry_run, trash=trash, progress=progress)
+
     # The same in steps, for those who bring their own way of waiting
 
     def ref_of(self, name: str) -> Ref:
@@ -341,6 +372,25 @@ class Documents(ABC, Generic[T, P]):
         return Editing(value, held, lambda mine: self._commit(held, base, mine))
 
     # Inside
+
+    def _sweeper(self) -> Sweeper:
+        source = Source(self._candidates, self._look, self.ref_of, alone=True, owner=self.owner)
+        return Sweeper(self._backend, self._backend.options.clock, source)
+
+    def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
+        return look_at_all(self.names(), lambda name: self._look(name, per), progress)
+
+    def _look(self, name: str, per: str | None) -> Candidate | None:
+        ref = self.ref_of(name)
+        # Before it is read: what comes in between gives it another mark.
+        footprint = self._backend.footprint(ref, None)
+        blob = self._backend.read(ref)
+        if footprint is None or blob is None:
+            return None
+        told = self._told(blob, ref)
+        active = time_of(told)
+        group = None if per is None else group_of(told.get(per))
+        return Candidate(name, active, footprint.size, group, exemption_of(told, active), footprint.mark)
 
     def _where(self, ref: Ref) -> str:
         return self._backend.location(ref)

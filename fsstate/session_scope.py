@@ -30,7 +30,7 @@ from fsstate.errors import (
     NotFoundError,
 )
 from fsstate.messages import Message, Messages
-from fsstate.retention import PrunePolicy, PruneReport
+from fsstate.retention import Candidate, PrunePlan, PrunePolicy, PruneReport
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, setting
 from fsstate.shared import Shared
 from fsstate.steps import Steps
@@ -44,7 +44,7 @@ from fsstate.summaries import (
     select,
     summarise,
 )
-from fsstate.sweeper import Seen, Sweeper
+from fsstate.sweeper import Progress, Source, Sweeper, exemption_of, group_of, look_at_all
 from fsstate.times import zoned
 
 __all__ = ["SessionScope"]
@@ -69,7 +69,7 @@ class SessionScope(ABC):
         self._backend, self._clock = shared.backend, shared.clock
         self._documents = documents
         self._digests = digests
-        self._sweeper = Sweeper(self._backend, self._clock, self.ids, self._look)
+        self._sweeper = Sweeper(self._backend, self._clock, Source(self._candidates, self._look, _ref))
 
     # One session
 
@@ -186,6 +186,14 @@ class SessionScope(ABC):
     def unarchive(self, id: str) -> Session:  # noqa: A002
         """Put a session back into the usual lists."""
         return self.update(id, setting("archived_at", None))
+
+    def pin(self, id: str) -> Session:  # noqa: A002
+        """Keep a session from being pruned, however old it is."""
+        return self.update(id, setting("pinned", value=True))
+
+    def unpin(self, id: str) -> Session:  # noqa: A002
+        """Let a session be pruned again."""
+        return self.update(id, setting("pinned", value=False))
 
     def end(self, id: str) -> Session:  # noqa: A002
         """Mark a session as ended. One that has ended keeps its time."""
@@ -358,13 +366,28 @@ class SessionScope(ABC):
 
     # Pruning
 
-    def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
-        """Delete the sessions that a policy wants to go, with all that belongs to them; tell which went and why.
+    def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
+        """Tell which sessions a policy wants to go, and which stay whatever it says. Writes nothing.
 
-        A session that was touched since the sweep looked at it stays, as does one that is locked or being written to,
-        that tells no time, or that cannot be read. With `dry_run` nothing is deleted.
+        A session that is pinned or archived stays, as does one that is in use, tells no time or cannot be read. A
+        session's bytes are those of its document and of all that belongs to it. `progress` is told how many were looked
+        at, and of how many.
         """
-        return self._sweeper.prune(policy, dry_run=dry_run)
+        return self._sweeper.plan(policy, progress=progress)
+
+    def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
+        """Move the sessions that were planned to the trash, with all that belongs to them; tell which went and why.
+
+        Durable at return, sharing the flushes. A session that was touched since it was planned stays, as does one that
+        is locked or being written to. `Store.trash` restores them. With `trash=False` they are deleted at once.
+        """
+        return self._sweeper.apply(plan, trash=trash, progress=progress)
+
+    def prune(
+        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
+    ) -> PruneReport:
+        """`plan` and `apply`. With `dry_run` nothing is touched."""
+        return self._sweeper.prune(policy, dry_run=dry_run, trash=trash, progress=progress)
 
     # The same in steps, for those who bring their own way of waiting
 
@@ -450,12 +473,31 @@ class SessionScope(ABC):
                 _log.warning("the label %r moves from session %s to %s", label, other, besides)
                 self.update(other, change)
 
-    def _look(self, name: str) -> Seen | None:
+    def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
+        return look_at_all(self.ids(), lambda name: self._look(name, per), progress)
+
+    def _look(self, name: str, per: str | None) -> Candidate | None:
+        ref = _ref(name)
+        # Before it is read: what comes in between gives it another mark.
+        footprint = self._backend.footprint(ref, ref.belongings)
         record = self._documents.record(name)
-        if record is None:
+        if footprint is None or record is None:
             return None
-        stamps, digest = self._digests.look(_ref(name))
-        return Seen(_ref(name), summarise(record.value, digest).updated_at, (record.revision, stamps))
+        session = record.value
+        times = (session.updated_at, self._digests.last_time(ref))
+        active = max((time for time in times if time is not None), default=session.created_at)
+        exempt = exemption_of({"pinned": session.pinned, "archived_at": session.archived_at}, active)
+        group = None if per is None else group_of(self._told(session, name, per))
+        return Candidate(name, active, footprint.size, group, exempt, footprint.mark, footprint.has_belongings)
+
+    def _told(self, session: Session, name: str, field: str) -> Any:
+        """A field of the session's document."""
+        if field == "project_id":
+            return project_of(session)
+        if field in session.__struct_fields__:
+            return getattr(session, field)
+        blob = self._documents.blob_of(name)
+        return None if blob is None else self._documents.fields_of(blob, name).get(field)
 
 
 def _ref(name: str) -> Ref:

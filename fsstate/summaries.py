@@ -66,6 +66,7 @@ class SessionSummary(msgspec.Struct, kw_only=True, frozen=True):
     parent_id: str | None
     label: str | None
     archived: bool
+    pinned: bool
     created_at: datetime | None
     updated_at: datetime | None
     ended_at: datetime | None
@@ -92,13 +93,16 @@ class Digests:
         self._known: dict[str, tuple[Stamps, Digest]] = {}
         renew_in_children(self)
 
+    def last_time(self, owner: Ref) -> datetime | None:
+        """When the last entry of any of a session's logs was made. Reads the last entry of each, remembers nothing."""
+        return _last_time(self._logs(self._refs(owner), message_log(self._backend, owner)))
+
     def look(self, owner: Ref) -> tuple[Stamps, Digest]:
         """How a session's logs look now, and their digest. Reads them only if they look other than before."""
         category = owner.belongings
-        streams = f"{category}/streams"
         messages = f"{category}/messages{LOG}"
         # Before reading: what is appended meanwhile makes the next look read again.
-        refs = [Ref(below, name, LOG) for below in (category, streams) for name in self._backend.names(below, LOG)]
+        refs = self._refs(owner)
         stamps = tuple((str(ref), self._backend.log_stamp(ref)) for ref in refs)
         if is_blank(dict(stamps).get(messages)) and may_be_seeded(self._backend, owner):
             stamps += ((messages, message_log(self._backend, owner).stamp()),)
@@ -117,14 +121,19 @@ class Digests:
         """In a forked child: the lock may have been copied while another thread held it."""
         self._lock = threading.Lock()
 
+    def _refs(self, owner: Ref) -> list[Ref]:
+        categories = (owner.belongings, f"{owner.belongings}/streams")
+        return [Ref(below, name, LOG) for below in categories for name in self._backend.names(below, LOG)]
+
+    def _logs(self, refs: Iterable[Ref], messages: Log) -> list[Log]:
+        return [messages, *(Log(self._backend, ref) for ref in refs if ref != messages.ref)]
+
     def _read(self, owner: Ref, refs: Iterable[Ref]) -> Digest:
         category = owner.belongings
         streams = Streams(self._backend, owner)
         # Before the messages are read: one that is finished in between counts there.
         begun = [ref.name for ref in refs if ref.category != category and streams.is_begun(ref.name)]
         messages = message_log(self._backend, owner)
-        logs = [messages, *(Log(self._backend, ref) for ref in refs if ref != messages.ref)]
-        times = [_time_of(row) for log in logs for row in islice(log.rows_backwards(), 1)]
         tree = Tree()
         for row in messages.rows():
             tree.fold(row)
@@ -135,7 +144,7 @@ class Digests:
             message_count=len(rows) + sum(name not in tree.rows for name in begun),
             first_text=_first_text(rows),
             last_model=_latest([each for each in named if each is not None]),
-            last_time=max((time for time in times if time is not None), default=None),
+            last_time=_last_time(self._logs(refs, messages)),
         )
 
     def _last_named_in(self, ref: Ref) -> _Named | None:
@@ -154,6 +163,11 @@ def _last_named(backwards: Iterable[Row]) -> _Named | None:
     """The first of the rows that names a model, as its time and the model."""
     row = next((row for row in backwards if _text(row.get("model"))), None)
     return None if row is None else (_time_of(row), row["model"])
+
+
+def _last_time(logs: Iterable[Log]) -> datetime | None:
+    times = (_time_of(row) for log in logs for row in islice(log.rows_backwards(), 1))
+    return max((time for time in times if time is not None), default=None)
 
 
 def _latest(named: Iterable[_Named]) -> str | None:
@@ -180,6 +194,7 @@ def summarise(session: Session, digest: Digest) -> SessionSummary:
         parent_id=session.parent_id,
         label=session.label,
         archived=session.archived_at is not None,
+        pinned=session.pinned,
         created_at=session.created_at,
         updated_at=max(times, default=session.created_at),
         ended_at=session.ended_at,

@@ -13,8 +13,11 @@ FLOORS = """
 errors
 codec forks layout names times ids merge models frontmatter options \
 backends backends.base backends.files backends.memory
-queries documents collection markdown journal
-index retention migrations search projection lifecycle ledger sweeper belongings \
+queries retention
+trash
+sweeper trimming
+documents collection markdown journal
+index migrations search projection lifecycle ledger belongings auto_prune \
 record_types rules ownership shared record_documents record_places recovery migrator records owning_records single
 conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
 tool_calls events steps embedded seeded_log summaries checkpoints goals \

@@ -165,7 +165,8 @@ class Tree:
     def __init__(self, root: str, options: StoreOptions) -> None:
         self.root = root
         self._mode = options.directory_mode
-        self._flush = options.durability == "full"
+        # Whether what is acknowledged is to survive a power cut.
+        self.flushes = options.durability == "full"
         self._kept: OrderedDict[str, Directory] = OrderedDict()
         self._mutex = threading.Lock()
 
@@ -205,7 +206,7 @@ class Tree:
 
     def sync(self, directory: Directory) -> None:
         """Make the names in a directory survive a power cut."""
-        if self._flush:
+        if self.flushes:
             _sync(directory.fd)
 
     def _reach(self, below: str, *, make: bool) -> Directory | None:
@@ -321,7 +322,7 @@ class Tree:
         return True
 
     def _sync_path(self, path: str) -> None:
-        if not self._flush:
+        if not self.flushes:
             return
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
