@@ -219,7 +219,8 @@ class Records(Generic[T]):
         """Move the records that were planned to the trash; tell which went and why. Durable at return.
 
         A record that was touched since it was planned stays, as does one that is locked. `Store.trash` restores them.
-        With `trash=False` they are deleted at once. Raises ValueError, before anything is touched, for a plan of others.
+        With `trash=False` they are deleted at once. Raises ValueError, before anything is touched, for a plan of other
+        records.
         """
         return self._sweeper().apply(plan, trash=trash, progress=progress)
 

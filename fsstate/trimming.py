@@ -131,7 +131,7 @@ class Trimmer:
         return PrunePlan(planned, [], going, count - sum(each.number for each in spans), size - going)
 
     def apply(self, plan: PrunePlan, *, trash: bool = True) -> PruneReport:
-        """Move what is planned to the trash, or delete it, unless the log begins otherwise by now. Durable at return."""
+        """Move what is planned to the trash, or delete it, unless the log begins otherwise by now; durable."""
         kept: list[Kept] = [*plan.kept]
         pruned: list[Pruned] = []
         if plan.pruned:

@@ -190,10 +190,11 @@ class Belongings:
     def _lock_logs(
         self, directory: Directory, folder: str, wait: tuple[float, float], locks: contextlib.ExitStack
     ) -> None:
-        for name in directory.files():
+        files, folders = directory.kinds()
+        for name in files:
             if name.endswith(LOG):
                 self._lock_log(directory, name, wait, locks)
-        for name in directory.folders():
+        for name in folders:
             below = self._tree.find(f"{folder}/{name}")
             if below is not None:
                 self._lock_logs(below, f"{folder}/{name}", wait, locks)

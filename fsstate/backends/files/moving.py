@@ -260,7 +260,7 @@ class Moves:
         ref, to = going.move.ref, going.move.to
         try:
             if to is None:
-                going.directory.remove(ref.name)
+                going.directory.remove_folder(ref.name)
             else:
                 target = targets[to.category] = self._tree.make(to.category)
                 carry_folder(self._tree, going.directory, ref.name, target, to.name)

@@ -128,6 +128,18 @@ class Directory:
         with self._entries() as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
+    def kinds(self) -> tuple[list[str], list[str]]:
+        """The names of the plain files and of the directories in it, in no order."""
+        files: list[str] = []
+        folders: list[str] = []
+        with self._entries() as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+        return files, folders
+
     @contextlib.contextmanager
     def _entries(self) -> Generator[Iterator[os.DirEntry[str]]]:
         with refusals("list", self.path):
@@ -148,9 +160,10 @@ class Directory:
         except OSError as error:
             if error.errno not in (errno.EISDIR, errno.EPERM):
                 raise
-            self._remove_directory(name)
+            self.remove_folder(name)
 
-    def _remove_directory(self, name: str) -> None:
+    def remove_folder(self, name: str) -> None:
+        """Remove a directory with all that is below it."""
         below = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}", self)
         with below._entries() as entries:
             names = [entry.name for entry in entries]
