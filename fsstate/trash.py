@@ -26,7 +26,14 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from fsstate import codec
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, BadLine, Move, Ref
-from fsstate.errors import AmbiguousIdError, CorruptRecordError, FsStateError, LockTimeoutError, NotFoundError
+from fsstate.errors import (
+    AmbiguousIdError,
+    CorruptRecordError,
+    FsStateError,
+    LockTimeoutError,
+    NotFoundError,
+    UnsafePathError,
+)
 from fsstate.retention import Candidate, Kept, PrunePolicy, select_expired
 from fsstate.times import Clock, format_time, parse_time
 
@@ -160,9 +167,11 @@ class Trash:
     def keep_within_limits(self) -> None:
         """Empty what the store's options say has been there for too long, or is too much. Problems are logged."""
         options = self._backend.options
-        if (options.trash_ttl is None and options.trash_bytes is None) or not self._runs():
+        if options.trash_ttl is None and options.trash_bytes is None:
             return
         try:
+            if not self._runs():
+                return
             report = self.empty(older_than=options.trash_ttl, max_bytes=options.trash_bytes)
         except FsStateError as error:
             _log.warning("the trash could not be emptied: %s", str(error))
@@ -259,7 +268,11 @@ class Trash:
 
 def rescue(backend: Backend, owner: Ref) -> None:
     """Give what was left of a document that went to the trash to that document, lest it is taken for nobody's."""
-    runs = backend.names(TRASH, LOG)
+    try:
+        runs = backend.names(TRASH, LOG)
+    except UnsafePathError:
+        # Nothing of ours is in there.
+        return
     if not runs or not _has_leftover(backend, owner):
         return
     for run in reversed(runs):

@@ -1,4 +1,4 @@
-"""The trash: what is pruned goes there whole, comes back whole, and is emptied by its own limits. All that can be pruned."""
+"""Pruning all that can be pruned, and the trash: what goes there comes back whole, or is emptied by its own limits."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fsstate import trash as trash_module
-from fsstate.backends.base import JSON, MARKDOWN, Backend, Ref
+from fsstate.backends.base import JSON, MARKDOWN, Ref
 from fsstate.errors import AlreadyExistsError, AmbiguousIdError, NotFoundError
 from fsstate.options import StoreOptions
 from fsstate.retention import Kept, PrunePlan, PrunePolicy, Throttle
@@ -95,7 +95,7 @@ def test_pins(store: Store, clock: FakeClock) -> None:
     assert len(store.sessions.prune(WEEK).pruned) == 1
 
 
-def test_the_newest_of_each_user_and_project(store: Store, clock: FakeClock) -> None:
+def test_the_newest_of_each_user_and_project(store: Store) -> None:
     for number, user in enumerate("aabab"):
         store.sessions.create(id=f"s{number}", user_id=user, metadata={"project_id": f"p{number % 2}"})
     store.sessions.create(id="nobodys")
@@ -164,7 +164,7 @@ def test_which_is_meant(store: Store, clock: FakeClock) -> None:
     assert store.trash.list() == []
 
 
-def test_documents_and_notes(store: Store, clock: FakeClock, elsewhere_in: Elsewhere) -> None:
+def test_documents_and_notes(store: Store, elsewhere_in: Elsewhere) -> None:
     agents = store.collection("agents")
     agents.put("old", {"updated_at": "2025-01-01T00:00:00Z"})
     agents.put("made", {"created_at": "2025-01-01"})
@@ -197,7 +197,7 @@ def test_what_a_model_does_not_see_counts(store: Store) -> None:
     assert store.collection("things", model=Plan).prune(WEEK).kept == [Kept("a", "pinned")]
 
 
-def test_records_of_a_type(store: Store, clock: FakeClock) -> None:
+def test_records_of_a_type(store: Store) -> None:
     plans = store.records(PLANS)
     for number, session in enumerate("xxy"):
         plans.create(f"p{number}", session_id=session)
@@ -314,7 +314,7 @@ def test_a_trash_of_nothing_is_refused(wrong: dict[str, Any], make_backend: Make
         make_backend(StoreOptions(**wrong))
 
 
-def test_a_run_in_use_is_passed_over(store: Store, backend: Backend, clock: FakeClock) -> None:
+def test_a_run_in_use_is_passed_over(store: Store, clock: FakeClock) -> None:
     talk(store, "a")
     clock.advance(days=8)
     store.sessions.prune(WEEK)

@@ -140,9 +140,8 @@ def test_a_log_goes_from_its_start(
         LogEntry(seq, None if age is None else NOW - timedelta(days=age), size)
         for seq, (age, size) in enumerate(told, 1)
     ]
-    policy = PrunePolicy(
-        ttl=None if days is None else timedelta(days=days), keep=keep, max_bytes=max_bytes, batch=batch
-    )
+    ttl = None if days is None else timedelta(days=days)
+    policy = PrunePolicy(ttl=ttl, keep=keep, max_bytes=max_bytes, batch=batch)
     spans, number, size = select_prefix(lambda: entries, policy, NOW)
     assert (number, size) == (len(entries), sum(entry.size for entry in entries))
     gone = naive_prefix(entries, policy)
@@ -189,7 +188,7 @@ def test_a_limit_of_nothing_is_refused(limits: dict[str, object]) -> None:
     ],
 )
 def test_what_is_no_limit_is_refused(limits: dict[str, object]) -> None:
-    with pytest.raises(TypeError, match="must be a"):
+    with pytest.raises(TypeError, match=r"must be (a|the name)"):
         PrunePolicy(**limits)  # type: ignore[arg-type]
 
 

@@ -306,7 +306,7 @@ class FileBackend:
                 status = os.stat(path, follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            return footprint_of(status, None if belongings is None else self._tree.find(belongings), now_ns)
+            return footprint_of(status, None if belongings is None else self._tree.glance(belongings), now_ns)
 
     def move_many(self, moves: Sequence[Move], *, timeout: float | None = None) -> list[Moved]:
         self._require_open()

@@ -130,7 +130,7 @@ class Belongings:
         Raises LockTimeoutError when somebody writes there for longer than `timeout`.
         """
         deadline = time.monotonic() + timeout
-        while (directory := self._tree.find(folder)) is not None:
+        while (directory := self._tree.glance(folder)) is not None:
             with _lock_of(directory, folder, fcntl.LOCK_EX, timeout, deadline) as is_current:
                 if is_current:
                     with contextlib.ExitStack() as locks:
@@ -195,7 +195,7 @@ class Belongings:
             if name.endswith(LOG):
                 self._lock_log(directory, name, wait, locks)
         for name in folders:
-            below = self._tree.find(f"{folder}/{name}")
+            below = self._tree.glance(f"{folder}/{name}")
             if below is not None:
                 self._lock_logs(below, f"{folder}/{name}", wait, locks)
 

@@ -85,9 +85,9 @@ class Moves:
             if there is None:
                 self._put_belongings_back(source, target, old, directory)
                 self._name_back(source, target, old, directory)
-            elif not os.path.samestat(there, status):
+            elif self._tree.find(source.belongings) is not None or not self._is_same_content(source, target):
                 raise AlreadyExistsError(new)
-            # Else it has both names: who put it back was killed in between.
+            # Else it stands in both: who moved it, or put it back, was killed in between.
             self._documents.make_names_last(directory, [target])
             os.unlink(source.name + source.suffix, dir_fd=old.fd)
             self._tree.sync(old)
@@ -254,7 +254,7 @@ class Moves:
             try:
                 self._tree.sync(directory)
             except OSError as error:
-                _logger.warning("%s: what belongs to documents that went may come back: %s", directory.path, error)
+                _logger.warning("%s: what belongs to documents that went may come back: %s", directory.path, str(error))
 
     def _follow_one(self, going: _Going, targets: dict[str, Directory]) -> None:
         ref, to = going.move.ref, going.move.to
@@ -266,7 +266,7 @@ class Moves:
                 carry_folder(self._tree, going.directory, ref.name, target, to.name)
         except (OSError, FsStateError) as error:
             # The document's end was the commit point: what is left is what a crash would leave.
-            _logger.warning("%s went, but what belongs to it stays in %s: %s", ref, ref.belongings, error)
+            _logger.warning("%s went, but what belongs to it stays in %s: %s", ref, ref.belongings, str(error))
 
     # -- the way back
 
@@ -283,6 +283,10 @@ class Moves:
                 raise AlreadyExistsError(self._tree.path(target.belongings)) from error
             raise
         self._tree.sync(directory)
+
+    def _is_same_content(self, source: Ref, target: Ref) -> bool:
+        kept, there = self._documents.read(source), self._documents.read(target)
+        return kept is not None and there is not None and kept.data == there.data
 
     def _name_back(self, source: Ref, target: Ref, old: Directory, directory: Directory) -> None:
         try:

@@ -206,6 +206,15 @@ class Tree:
             return kept
         return self._reach(below, make=False)
 
+    def glance(self, below: str) -> Directory | None:
+        """As `find`, for one of many that are looked at once: it takes no place among those that are kept."""
+        kept = self._kept.get(below)
+        if kept is not None:
+            return self.find(below)
+        above, _, name = below.rpartition("/")
+        parent = self.find(above)
+        return None if parent is None else self._step(parent, name, below, make=False, keep=False)
+
     def make(self, below: str) -> Directory:
         """The same, making it and what is missing above it. Raises UnsafePathError where a file stands in the way."""
         kept = self._kept.get(below)
@@ -244,7 +253,7 @@ class Tree:
                 self._kept.popitem(last=False)
         return directory
 
-    def _step(self, parent: Directory, segment: str, below: str, *, make: bool) -> Directory | None:
+    def _step(self, parent: Directory, segment: str, below: str, *, make: bool, keep: bool = True) -> Directory | None:
         known = self._known(below, make=make)
         if known is not None:
             return known
@@ -258,7 +267,7 @@ class Tree:
         directory = Directory(fd, self.path(below), parent)
         if make:
             self._make_lasting(parent, directory, made=made)
-        return self._keep(below, directory)
+        return self._keep(below, directory) if keep else directory
 
     def _make_entry(self, parent: Directory, segment: str) -> bool:
         try:
