@@ -247,7 +247,7 @@ class Trash:
     def _delete(self, run: str, items: Iterable[TrashItem], *, everything: bool) -> None:
         places = [(ref_of(item.record), item.has_belongings) for item in items]
         for ref, has_belongings in places:
-            if has_belongings:
+            if has_belongings and _has_leftover(self._backend, ref):
                 _finish(self._backend, run, ref)
         if everything:
             self._drop(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,6 +18,7 @@ from fsstate.cli.exits import PROBLEM
 from fsstate.cli.progress import ProgressBar
 from fsstate.cli.recovery import ABOUT_TYPES, TYPES, prepare
 from fsstate.cli.sessions import Duration
+from fsstate.errors import StorageError
 
 if TYPE_CHECKING:
     from fsstate import PrunePolicy, PruneReport, TrashItem
@@ -69,7 +71,7 @@ class _Prunable(Protocol):
 @click.argument("what", metavar="[CATEGORY|LOG]", default=SESSIONS, type=Record())
 @click.option("--ttl", type=Duration(), help="What was idle for longer goes: 7d, 12h, 1d12h.")
 @click.option("--keep", type=click.IntRange(min=1), help="Of the others, all but the latest so many go.")
-@click.option("--per", metavar="FIELD", help="Let --keep count for each value of this field: user_id, project_id …")
+@click.option("--per", metavar="FIELD", help="Let --keep count for each value of this field, such as user_id.")
 @click.option("--max-bytes", type=Size(), help="Of what is left, the oldest go until the rest fits: 500MB, 2GiB.")
 @click.option("--batch", type=click.IntRange(min=1), help="At most so many go, the oldest first.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
@@ -119,8 +121,16 @@ def _prune(
         journal = Journal(settings.backend, ref, owner=owner_of(ref))
         return journal.prune(policy, dry_run=dry_run, trash=trash), "entry"
     prunable, noun = _prunable(settings, what.rstrip("/"))
-    with ProgressBar(settings, "looking" if dry_run else "pruning") as progress:
-        return prunable.prune(policy, dry_run=dry_run, trash=trash, progress=progress), noun
+    try:
+        with ProgressBar(settings, "looking" if dry_run else "pruning") as progress:
+            return prunable.prune(policy, dry_run=dry_run, trash=trash, progress=progress), noun
+    except KeyboardInterrupt:
+        output.complain("interrupted; what went is in the trash as a whole, and the next run goes on from there")
+        raise
+    except StorageError as error:
+        if error.errno == errno.ENOSPC and trash:
+            error.add_note("with --no-trash nothing has to be written first")
+        raise
 
 
 def _log_meant(settings: Settings, what: str) -> Ref | None:
@@ -181,6 +191,8 @@ def _report(report: PruneReport, noun: str) -> None:
 
 def _done(report: PruneReport) -> str:
     size = shown_size(report.bytes)
+    if not report.pruned:
+        return "would go" if report.dry_run else "pruned"
     if report.in_trash:
         return f"would go to the trash ({size})" if report.dry_run else f"went to the trash ({size})"
     return f"would be gone, {size} would come back" if report.dry_run else f"gone, {size} came back"

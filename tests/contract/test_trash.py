@@ -249,7 +249,7 @@ class TestEmptying:
     @pytest.fixture(autouse=True)
     def old(self, store: Store, clock: FakeClock) -> None:
         for day in range(3):
-            talk(store, f"s{day}")
+            store.sessions.create(id=f"s{day}")
             clock.advance(days=8)
             store.sessions.prune(WEEK)
 
@@ -293,7 +293,7 @@ class TestEmptying:
     def test_by_the_options_when_something_is_pruned(self, store: Store, clock: FakeClock) -> None:
         clock.advance(days=31)
         assert self.records(store) == ["s0", "s1", "s2"]
-        talk(store, "fresh")
+        store.sessions.create(id="fresh")
         clock.advance(days=8)
         store.sessions.prune(WEEK)
         assert self.records(store) == ["fresh"]

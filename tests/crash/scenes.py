@@ -370,20 +370,12 @@ def _aged_documents(do: Hand) -> None:
         do.store.journal("audit", "trail").append("x", at=f"2025-01-0{day}", day=day)
 
 
-def _one_more_day(do: Hand) -> None:
-    log = do.store.journal("audit", "trail")
-    if all(entry["day"] != 4 for entry in log):
-        log.append("x", at="2025-01-04", day=4)
-
-
 _TRASHED_DOCUMENTS: Final = Scene(
     before=_aged_documents,
     steps=(
         lambda do: do.store.collection("things").prune(fsstate.PrunePolicy(keep=1)),
         lambda do: do.store.journal("audit", "trail").prune(fsstate.PrunePolicy(keep=1)),
         _restore_all,
-        _one_more_day,
-        lambda do: do.store.collection("things").prune(_OLD),
         lambda do: do.store.journal("audit", "trail").prune(_OLD),
         lambda do: do.store.trash.empty(),
     ),

@@ -317,12 +317,13 @@ class FileBackend:
             with contextlib.ExitStack() as locks:
                 locked: list[tuple[int, Move]] = []
                 # In one order everywhere, so that two callers never wait for each other.
-                for index, move in sorted(together, key=lambda each: each[1].ref):
-                    try:
-                        locks.enter_context(self._locks.acquire(move.ref, wait)).bind_to_thread()
-                    except FsStateError as error:
-                        outcomes[index] = error
+                together.sort(key=lambda each: each[1].ref)
+                taken = self._locks.acquire_for_once((move.ref for _, move in together), wait)
+                for (index, move), lock in zip(together, taken, strict=True):
+                    if isinstance(lock, FsStateError):
+                        outcomes[index] = lock
                     else:
+                        locks.enter_context(lock).bind_to_thread()
                         locked.append((index, move))
                 self._moves.move_many(locked, outcomes, wait)
         return outcomes

@@ -320,8 +320,8 @@ class Documents:
             if again is None or again.blob.data != found.blob.data:
                 raise ChangedMeanwhileError
 
-    def make_names_last(self, directory: Directory, refs: list[Ref]) -> None:
-        """Make it last that documents in a directory came or went. Raises OutcomeUnknownError."""
+    def make_names_last(self, directory: Directory, refs: list[Ref], *, went: bool = False) -> None:
+        """Make it last that documents in a directory came, or went. Raises OutcomeUnknownError."""
         try:
             self._tree.sync(directory)
         except OSError as error:
@@ -330,7 +330,7 @@ class Documents:
             raise OutcomeUnknownError.of("make sure of", path, error) from error
         if self._unsure:
             self._unsure.difference_update(refs)
-        for ref in refs if self._flush else ():
+        for ref in refs if self._flush and not went else ():
             with contextlib.suppress(OSError):
                 self._remember_lasting(ref, Signature.of(os.stat(self._tree.path(str(ref)), follow_symlinks=False)))
 

@@ -184,10 +184,14 @@ class Moves:
 
     def _end(self, going: _Going) -> bool:
         with refusals("remove", self._tree.path(str(going.move.ref))):
-            now = _status_of(going.directory, going.name)
-            if now is None or not _is_same(now, going.status):
+            if going.move.to is not None:
+                now = _status_of(going.directory, going.name)
+                if now is None or not _is_same(now, going.status):
+                    return False
+            try:
+                os.unlink(going.name, dir_fd=going.directory.fd)
+            except FileNotFoundError:
                 return False
-            os.unlink(going.name, dir_fd=going.directory.fd)
             return True
 
     def _each(
@@ -217,7 +221,7 @@ class Moves:
             directory = self._tree.find(category)
             try:
                 if directory is not None:
-                    self._documents.make_names_last(directory, [ref for _, ref in places])
+                    self._documents.make_names_last(directory, [ref for _, ref in places], went=True)
             except OutcomeUnknownError as unknown:
                 for index, ref in places:
                     path = self._tree.path(str(ref))

@@ -208,11 +208,10 @@ class Tree:
 
     def glance(self, below: str) -> Directory | None:
         """As `find`, for one of many that are looked at once: it takes no place among those that are kept."""
-        kept = self._kept.get(below)
-        if kept is not None:
+        if not below or below in self._kept:
             return self.find(below)
         above, _, name = below.rpartition("/")
-        parent = self.find(above)
+        parent = self.glance(above)
         return None if parent is None else self._step(parent, name, below, make=False, keep=False)
 
     def make(self, below: str) -> Directory:
