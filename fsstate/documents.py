@@ -14,10 +14,10 @@ All methods may be called from any thread.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from fsstate import names
 from fsstate.backends.base import Backend, Blob, Change, Held, Outcome, Ref, Suffix, Unknown
@@ -32,9 +32,12 @@ from fsstate.errors import (
     UnsafePathError,
     ValidationError,
 )
+from fsstate.prunable import Prunable
 from fsstate.queries import MISSING, Missing, fits, ordered, page
-from fsstate.retention import Candidate, PrunePlan, PrunePolicy, PruneReport
-from fsstate.sweeper import Progress, Source, Sweeper, exemption_of, group_of, look_at_all, time_of
+
+if TYPE_CHECKING:
+    from fsstate.retention import Candidate
+    from fsstate.sweeper import Progress, Sweeper
 
 __all__ = ["PROBLEMS", "Documents", "Editing", "Item", "Problem", "Record"]
 
@@ -63,7 +66,7 @@ class Item(NamedTuple, Generic[T]):
     value: T
 
 
-class Documents(ABC, Generic[T, P]):
+class Documents(Prunable, Generic[T, P]):
     """A category of documents that are read as `T` and may be given as `P`.
 
     `owner`, if set, is the document that they belong to: writes are refused with NotFoundError once it is gone.
@@ -291,31 +294,6 @@ class Documents(ABC, Generic[T, P]):
         _all_or_raise(self.change_each(list(zip(refs, deletions, strict=True))))
         return sum(deletion.existed for deletion in deletions)
 
-    # Retention
-
-    def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
-        """Tell which documents a policy wants to go, and which stay whatever it says. Writes nothing.
-
-        Age comes from the document's `updated_at`, or else its `created_at`. One stays that is pinned
-        (`"pinned": true`), archived (it has an `archived_at`), in use, undated, or cannot be read. `progress` is told
-        how many were looked at, and of how many.
-        """
-        return self._sweeper().plan(policy, progress=progress)
-
-    def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
-        """Move the documents that were planned to the trash; tell which went and why. Durable at return.
-
-        A document that was touched since it was planned stays, as does one that is locked. `Store.trash` restores them.
-        With `trash=False` they are deleted at once.
-        """
-        return self._sweeper().apply(plan, trash=trash, progress=progress)
-
-    def prune(
-        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
-    ) -> PruneReport:
-        """`plan` and `apply`. With `dry_run` nothing is touched."""
-        return self._sweeper().prune(policy, dry_run=dry_run, trash=trash, progress=progress)
-
     # The same in steps, for those who bring their own way of waiting
 
     def ref_of(self, name: str) -> Ref:
@@ -374,13 +352,21 @@ class Documents(ABC, Generic[T, P]):
     # Inside
 
     def _sweeper(self) -> Sweeper:
+        # What only reads and writes documents does not need it.
+        from fsstate.sweeper import Source, Sweeper
+
         source = Source(self._candidates, self._look, self.ref_of, alone=True, owner=self.owner)
         return Sweeper(self._backend, self._backend.options.clock, source)
 
     def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
+        from fsstate.sweeper import look_at_all
+
         return look_at_all(self.names(), lambda name: self._look(name, per), progress)
 
     def _look(self, name: str, per: str | None) -> Candidate | None:
+        from fsstate.retention import Candidate
+        from fsstate.sweeper import exemption_of, group_of, time_of
+
         ref = self.ref_of(name)
         # Before it is read: what comes in between gives it another mark.
         footprint = self._backend.footprint(ref, None)

@@ -25,12 +25,13 @@ from fsstate.backends.base import JSON, Change, Ref
 from fsstate.documents import PROBLEMS, Editing, Item, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.migrator import MigrationReport, Progress, migrate
+from fsstate.prunable import Prunable
 from fsstate.queries import MISSING, Missing, fits, ordered, page, plain, sort_key
 from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.record_places import Places
 from fsstate.record_types import RecordType
 from fsstate.recovery import InFlight, RecoveryReport, look, recover
-from fsstate.retention import Age, Candidate, Newest, PrunePlan, PrunePolicy, PruneReport
+from fsstate.retention import Age, Candidate, Newest
 from fsstate.shared import Shared
 from fsstate.sweeper import Source, Sweeper, exemption_of, group_of, look_at_all
 from fsstate.trash import ref_of
@@ -48,7 +49,7 @@ Problems: TypeAlias = list[Problem]
 _log = logging.getLogger("fsstate")
 
 
-class Records(Generic[T]):
+class Records(Prunable, Generic[T]):
     """The records of one type: all, or those that belong to `owner`."""
 
     # Whether the folder named after a record goes with it. Else it is a group's, or a category of somebody's own.
@@ -205,30 +206,6 @@ class Records(Generic[T]):
     def problems(self) -> Problems:
         """Return what is wrong with the records that cannot be read. Reads them all."""
         return [problem for documents in self._places.all() for problem in documents.problems()]
-
-    def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
-        """Tell which records a policy wants to go, and which stay whatever it says. Writes nothing.
-
-        Age is the time of the usual order. A record stays that is in flight, pinned (`"pinned": true` in its document),
-        archived (it has an `archived_at`), in use, undated, or cannot be read. Records are named as
-        `<folder>/<name>.json`. `progress` is told how many were looked at, and of how many.
-        """
-        return self._sweeper().plan(policy, progress=progress)
-
-    def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
-        """Move the records that were planned to the trash; tell which went and why. Durable at return.
-
-        A record that was touched since it was planned stays, as does one that is locked. `Store.trash` restores them.
-        With `trash=False` they are deleted at once. Raises ValueError, before anything is touched, for a plan of other
-        records.
-        """
-        return self._sweeper().apply(plan, trash=trash, progress=progress)
-
-    def prune(
-        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
-    ) -> PruneReport:
-        """`plan` and `apply`. With `dry_run` nothing is touched."""
-        return self._sweeper().prune(policy, dry_run=dry_run, trash=trash, progress=progress)
 
     def in_flight(self) -> Flights:
         """Return the records that somebody works on, or did, and whether they live. Writes nothing."""

@@ -12,7 +12,7 @@ All methods may be called from any thread.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +30,8 @@ from fsstate.errors import (
     NotFoundError,
 )
 from fsstate.messages import Message, Messages
-from fsstate.retention import Candidate, PrunePlan, PrunePolicy, PruneReport
+from fsstate.prunable import Prunable
+from fsstate.retention import Candidate
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, setting
 from fsstate.shared import Shared
 from fsstate.steps import Steps
@@ -61,7 +62,7 @@ Listed: TypeAlias = list[Session]
 Summaries: TypeAlias = list[SessionSummary]
 
 
-class SessionScope(ABC):
+class SessionScope(Prunable):
     """The sessions whose documents are within reach. The others do not exist here."""
 
     def __init__(self, shared: Shared, documents: SessionDocuments, digests: Digests) -> None:
@@ -69,7 +70,6 @@ class SessionScope(ABC):
         self._backend, self._clock = shared.backend, shared.clock
         self._documents = documents
         self._digests = digests
-        self._sweeper = Sweeper(self._backend, self._clock, Source(self._candidates, self._look, _ref))
 
     # One session
 
@@ -364,31 +364,6 @@ class SessionScope(ABC):
         fitting = (item.value for item in self._documents.items() if _folded(given_title(item.value)) == wanted)
         return max(fitting, key=_last_updated, default=None)
 
-    # Pruning
-
-    def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
-        """Tell which sessions a policy wants to go, and which stay whatever it says. Writes nothing.
-
-        A session that is pinned or archived stays, as does one that is in use, tells no time or cannot be read. A
-        session's bytes are those of its document and of all that belongs to it. `progress` is told how many were looked
-        at, and of how many.
-        """
-        return self._sweeper.plan(policy, progress=progress)
-
-    def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
-        """Move the sessions that were planned to the trash, with all that belongs to them; tell which went and why.
-
-        Durable at return, sharing the flushes. A session that was touched since it was planned stays, as does one that
-        is locked or being written to. `Store.trash` restores them. With `trash=False` they are deleted at once.
-        """
-        return self._sweeper.apply(plan, trash=trash, progress=progress)
-
-    def prune(
-        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
-    ) -> PruneReport:
-        """`plan` and `apply`. With `dry_run` nothing is touched."""
-        return self._sweeper.prune(policy, dry_run=dry_run, trash=trash, progress=progress)
-
     # The same in steps, for those who bring their own way of waiting
 
     def open_edit(self, id: str, *, timeout: float | None = None) -> Editing[Session]:  # noqa: A002
@@ -472,6 +447,9 @@ class SessionScope(ABC):
             if other != besides:
                 _log.warning("the label %r moves from session %s to %s", label, other, besides)
                 self.update(other, change)
+
+    def _sweeper(self) -> Sweeper:
+        return Sweeper(self._backend, self._clock, Source(self._candidates, self._look, _ref))
 
     def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
         return look_at_all(self.ids(), lambda name: self._look(name, per), progress)

@@ -25,7 +25,7 @@ class Sessions(SessionScope):
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared, SessionDocuments(shared), Digests(shared.backend))
-        self._auto = AutoPruner(shared.backend, shared.clock, CATEGORY, self._sweeper.prune)
+        self._auto = AutoPruner(shared.backend, shared.clock, CATEGORY, self.prune)
 
     def owned_by(self, user_id: str) -> OwnedSessions:
         """Return the sessions of one user, with which those of all others do not exist. Reads nothing.

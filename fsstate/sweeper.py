@@ -152,15 +152,16 @@ class Sweeper:
         progress: Progress | None,
     ) -> None:  # fmt: skip
         # Before anything is touched: a plan of something else is refused as a whole.
-        refs = [self._source.ref_of(each.id) for each in planned]
+        for one in planned:
+            self._source.ref_of(one.id)
         for start in range(0, len(planned), _TOGETHER):
-            each = slice(start, start + _TOGETHER)
+            together = planned[start : start + _TOGETHER]
             try:
-                outcomes = self._move(list(zip(planned[each], refs[each], strict=True)), run)
+                outcomes = self._move([(one, self._source.ref_of(one.id)) for one in together], run)
             except FsStateError as error:
                 error.add_note(f"{len(pruned)} of {len(planned)} were pruned before")
                 raise
-            for one, outcome in zip(planned[each], outcomes, strict=True):
+            for one, outcome in zip(together, outcomes, strict=True):
                 _tell(one, outcome, pruned, kept)
             if progress is not None:
                 progress(min(start + _TOGETHER, len(planned)), len(planned))

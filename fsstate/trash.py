@@ -167,10 +167,8 @@ class Trash:
     def keep_within_limits(self) -> None:
         """Empty what the store's options say has been there for too long, or is too much. Problems are logged."""
         options = self._backend.options
-        if options.trash_ttl is None and options.trash_bytes is None:
-            return
         try:
-            if not self._runs():
+            if not self._is_beyond(options.trash_ttl, options.trash_bytes):
                 return
             report = self.empty(older_than=options.trash_ttl, max_bytes=options.trash_bytes)
         except FsStateError as error:
@@ -180,6 +178,16 @@ class Trash:
                 _log.info("emptied %d records, %d bytes, from the trash", len(report.emptied), report.bytes)
 
     # Inside
+
+    def _is_beyond(self, ttl: timedelta | None, most: int | None) -> bool:
+        """Whether there is anything to empty, told without keeping a list of all."""
+        now, total = self._clock(), 0
+        for run in self._runs() if ttl is not None or most is not None else ():
+            for item in self._items(run):
+                total += item.bytes
+                if ttl is not None and now - item.trashed_at > ttl:
+                    return True
+        return most is not None and total > most
 
     def _runs(self) -> Names:
         return self._backend.names(TRASH, LOG)

@@ -15,7 +15,7 @@ codec forks layout names times ids merge models frontmatter options \
 backends backends.base backends.files backends.memory
 queries retention
 trash
-sweeper trimming
+sweeper trimming prunable
 documents collection markdown journal
 index migrations search projection lifecycle ledger belongings auto_prune \
 record_types rules ownership shared record_documents record_places recovery migrator records owning_records single
