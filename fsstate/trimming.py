@@ -77,8 +77,9 @@ def _survey(entries: Iterable[LogEntry], policy: PrunePolicy, now: datetime) -> 
         if is_old and policy.ttl is not None:
             is_dated = is_dated or entry.at is not None
             is_old = entry.at is None or now - entry.at > policy.ttl
-            old = count if is_old else old
-    return _Ends(count, size, old if is_dated else 0)
+            # Those at the start that tell no time wait for the first one that does.
+            old = count if is_old and is_dated else old
+    return _Ends(count, size, old)
 
 
 def _to_fit(entries: Iterable[LogEntry], ends: _Ends, going: int, max_bytes: int) -> int:
