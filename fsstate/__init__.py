@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from fsstate.record_types import RecordType, Recovery
     from fsstate.records import Records
     from fsstate.recovery import InFlight, RecoveryReport, Settled
-    from fsstate.retention import Kept, Pruned, PrunePolicy, PruneReport, Throttle
+    from fsstate.retention import Kept, Planned, Pruned, PrunePlan, PrunePolicy, PruneReport, Throttle
     from fsstate.runs import Run, Runs
     from fsstate.session import SessionHandle
     from fsstate.session_config import (
@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from fsstate.steps import Step, Steps
     from fsstate.store import Store
     from fsstate.tool_calls import ToolCall, ToolCalls
+    from fsstate.trash import Trash, TrashItem, TrashReport
     from fsstate.workflows import BranchRun, ControlNodeRun, LeafRun, TeacherCandidate, Workflow, WorkflowRun, Workflows
 
 __all__ = [
@@ -149,8 +150,10 @@ __all__ = [
     "OutcomeUnknownError",
     "OwnedSessions",
     "Page",
+    "Planned",
     "PreApproved",
     "Prefix",
+    "PrunePlan",
     "PrunePolicy",
     "PruneReport",
     "Pruned",
@@ -191,6 +194,9 @@ __all__ = [
     "ToolCalls",
     "ToolConfig",
     "ToolRules",
+    "Trash",
+    "TrashItem",
+    "TrashReport",
     "UnsafePathError",
     "ValidationError",
     "Whitelist",
@@ -231,7 +237,7 @@ _HOMES = {
     "record_types": ("RecordType", "Recovery"),
     "records": ("Records",),
     "recovery": ("InFlight", "RecoveryReport", "Settled"),
-    "retention": ("Kept", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
+    "retention": ("Kept", "Planned", "PrunePlan", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
     "runs": ("Run", "Runs"),
     "session": ("SessionHandle",),
     "session_config": (
@@ -256,6 +262,7 @@ _HOMES = {
     "steps": ("Step", "Steps"),
     "store": ("Store",),
     "tool_calls": ("ToolCall", "ToolCalls"),
+    "trash": ("Trash", "TrashItem", "TrashReport"),
     "workflows": ("BranchRun", "ControlNodeRun", "LeafRun", "TeacherCandidate", "Workflow", "WorkflowRun", "Workflows"),
 }
 

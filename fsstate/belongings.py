@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fsstate import trash
 from fsstate.backends.base import Backend, Ref
 
 __all__ = ["delete", "sweep"]
@@ -22,7 +23,11 @@ def delete(backend: Backend, owner: Ref, confirm: Callable[[], bool]) -> bool:
 
 
 def sweep(backend: Backend, owner: Ref) -> None:
-    """Remove what a crash left of a deleted document, lest a new one inherits it."""
+    """Remove what a crash left of a deleted document, lest a new one inherits it.
+
+    What is left of one that is in the trash follows it there.
+    """
+    trash.rescue(backend, owner)
     held = backend.lock(owner)
     try:
         if backend.read(owner) is None:

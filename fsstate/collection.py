@@ -71,6 +71,10 @@ class Collection(Documents[T, T], Generic[T]):
         where = self._where(ref)
         return self._model.load(self._seen(codec.decode(blob, where), ref), where)
 
+    def _told(self, blob: Blob, ref: Ref) -> Mapping[str, Any]:
+        document = codec.decode(blob, self._where(ref))
+        return document if _is_object(document) else {}
+
     def _encode(self, value: T, blob: Blob | None, ref: Ref) -> bytes:
         where = self._where(ref)
         if blob is None:

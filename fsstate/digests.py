@@ -138,6 +138,15 @@ class Digests:
         """The same, beginning with what was known of it. `stamps` is how the logs look, if that is known already."""
         return _Reading(self._backend, owner, known or _NONE, stamps).digest()
 
+    def last_time(self, owner: Ref) -> datetime | None:
+        """When the last entry of any of a session's logs was made. Reads the last entry of each, remembers nothing."""
+        folders = (owner.belongings, f"{owner.belongings}/{_STREAMS[:-1]}")
+        refs = [Ref(folder, name, LOG) for folder in folders for name in self._backend.names(folder, LOG)]
+        messages = message_log(self._backend, owner)
+        logs = [messages, *(Log(self._backend, ref) for ref in refs if ref != messages.ref)]
+        times = (_time_of(row) for log in logs for row in islice(log.rows_backwards(), 1))
+        return max((time for time in times if time is not None), default=None)
+
     def after_fork(self) -> None:
         """In a forked child: the lock may have been copied while another thread held it."""
         self._lock = threading.Lock()

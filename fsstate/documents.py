@@ -14,11 +14,11 @@ All methods may be called from any thread.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from fsstate import names
 from fsstate.backends.base import Backend, Blob, Change, Held, Outcome, Ref, Suffix, Unknown
@@ -34,6 +34,7 @@ from fsstate.errors import (
     UnsafePathError,
     ValidationError,
 )
+from fsstate.prunable import Prunable
 from fsstate.queries import (
     MISSING,
     Missing,
@@ -46,6 +47,10 @@ from fsstate.queries import (
     orders_of,
     position_of,
 )
+
+if TYPE_CHECKING:
+    from fsstate.retention import Candidate
+    from fsstate.sweeper import Progress, Sweeper
 
 __all__ = ["PROBLEMS", "Documents", "Editing", "Item", "Problem", "Record", "Where"]
 
@@ -77,7 +82,7 @@ class Item(NamedTuple, Generic[T]):
     value: T
 
 
-class Documents(ABC, Generic[T, P]):
+class Documents(Prunable, Generic[T, P]):
     """A category of documents that are read as `T` and may be given as `P`.
 
     `owner`, if set, is the document that they belong to: writes are refused with NotFoundError once it is gone.
@@ -119,6 +124,10 @@ class Documents(ABC, Generic[T, P]):
         if isinstance(value, Mapping):
             return cast("Mapping[str, Any]", value).get(name, MISSING)
         return getattr(value, name, MISSING)
+
+    @abstractmethod
+    def _told(self, blob: Blob, ref: Ref) -> Mapping[str, Any]:
+        """The fields that stand in a file, whatever a model sees of them. Raises CorruptRecordError."""
 
     def _check(self, name: str) -> None:
         """Raise what is wrong with one document."""
@@ -401,6 +410,33 @@ class Documents(ABC, Generic[T, P]):
 
     def _position(self, question: Question, item: Item[T]) -> Position:
         return position_of(item, question.order, self._field_of, _name_of)
+
+    def _sweeper(self) -> Sweeper:
+        # What only reads and writes documents does not need it.
+        from fsstate.sweeper import Source, Sweeper
+
+        source = Source(self._candidates, self._look, self.ref_of, alone=True, owner=self.owner)
+        return Sweeper(self._backend, self._backend.options.clock, source)
+
+    def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
+        from fsstate.sweeper import look_at_all
+
+        return look_at_all(self.names(), lambda name: self._look(name, per), progress)
+
+    def _look(self, name: str, per: str | None) -> Candidate | None:
+        from fsstate.retention import Candidate
+        from fsstate.sweeper import exemption_of, group_of, time_of
+
+        ref = self.ref_of(name)
+        # Before it is read: what comes in between gives it another mark.
+        footprint = self._backend.footprint(ref, None)
+        blob = self._backend.read(ref)
+        if footprint is None or blob is None:
+            return None
+        told = self._told(blob, ref)
+        active = time_of(told)
+        group = None if per is None else group_of(told.get(per))
+        return Candidate(name, active, footprint.size, group, exemption_of(told, active), footprint.mark)
 
     def _where(self, ref: Ref) -> str:
         return self._backend.location(ref)

@@ -129,8 +129,8 @@ class NotFoundError(FsStateError, KeyError):
 class AlreadyExistsError(FsStateError, ValueError):
     """A record that was to be created is there already. `where` is its path."""
 
-    def __init__(self, where: str) -> None:
-        super().__init__(f"{where} exists already")
+    def __init__(self, where: str, message: str | None = None) -> None:
+        super().__init__(message or f"{where} exists already")
         self.where = where
 
 

@@ -23,7 +23,9 @@ import msgspec
 from fsstate import codec, names
 from fsstate.backends.base import LOG, Backend, BadLine, Compose, LogLine, Ref
 from fsstate.errors import CorruptRecordError, InvalidValueError
+from fsstate.retention import PrunePlan, PrunePolicy, PruneReport
 from fsstate.times import Clock, format_time, now, parse_time
+from fsstate.trimming import Trimmer
 
 __all__ = ["Entry", "Journal", "Log"]
 
@@ -39,7 +41,7 @@ class Log:
     def __init__(self, backend: Backend, ref: Ref, *, owner: Ref | None = None) -> None:
         self.ref = Ref(names.check_category(ref.category), names.check_name(ref.name), LOG)
         self.owner = owner
-        self._backend = backend
+        self.backend = self._backend = backend
         # Where a person finds the log.
         self.path = backend.location(self.ref)
         self._counted: tuple[tuple[int, ...] | None, int] = (None, 0)
@@ -268,9 +270,33 @@ class Journal:
         """Remove the entries with a seq lower than `before`, durably, and return how many went. Frees their space."""
         return self.log.trim(before=before)
 
+    def plan(self, policy: PrunePolicy) -> PrunePlan:
+        """Tell which entries a policy wants to go from the start of the log. Reads all of it; writes nothing.
+
+        An entry goes for its age if all before it do, too; one whose time cannot be read counts with the one before it.
+        The plan tells of spans, as "1-500", with the `number` of their entries. Raises ValueError for a policy with
+        `per`: what goes is the log's beginning.
+        """
+        return self._trimmer().plan(policy)
+
+    def apply(self, plan: PrunePlan, *, trash: bool = True) -> PruneReport:
+        """Move the entries that were planned to the trash, and free their space in the log; durable at return.
+
+        Nothing goes when the log begins otherwise by then. Those that come behind them meanwhile do not matter.
+        `Store.trash` restores them. With `trash=False` they are deleted at once.
+        """
+        return self._trimmer().apply(plan, trash=trash)
+
+    def prune(self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True) -> PruneReport:
+        """`plan` and `apply`. With `dry_run` nothing is touched."""
+        return self._trimmer().prune(policy, dry_run=dry_run, trash=trash)
+
     def problems(self) -> list[CorruptRecordError]:
         """Return what is wrong with the log: lines that are no entries, and seqs that do not grow. Reads all of it."""
         return self.log.problems()
+
+    def _trimmer(self) -> Trimmer:
+        return Trimmer(self.log.backend, self.log.ref, self._clock, self.log.owner)
 
     def _encode_pair(self, kind: str, fields: Mapping[str, Any]) -> bytes:
         rest = dict(fields)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +36,9 @@ class Markdown(Documents[Document, str]):
 
     def _decode(self, blob: Blob, ref: Ref) -> Document:
         return Document.parse(blob.data, self._where(ref))
+
+    def _told(self, blob: Blob, ref: Ref) -> Mapping[str, Any]:
+        return self._decode(blob, ref).front_matter or {}
 
     def _encode(self, value: Document | str, blob: Blob | None, ref: Ref) -> bytes:
         data = _text_bytes(value) if isinstance(value, str) else _rendered(value, self._where(ref))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
 from fsstate import times
@@ -24,6 +24,8 @@ class StoreOptions(NamedTuple):
       on, "never" looks at every record. An index is disposable, and answers the same.
     - `file_mode`, `directory_mode`: permissions of what is created; a replaced file keeps the mode it has.
     - `clock`: where times come from, an aware datetime at each call; tests give their own.
+    - `trash_ttl`, `trash_bytes`: what was pruned stays in the trash for so long, and while all that is there takes no
+      more bytes; the oldest goes first. None means no limit.
     """
 
     durability: Durability = "full"
@@ -32,6 +34,8 @@ class StoreOptions(NamedTuple):
     directory_mode: int = 0o700
     clock: Callable[[], datetime] = times.now
     indexing: Indexing = "auto"
+    trash_ttl: timedelta | None = timedelta(days=30)
+    trash_bytes: int | None = 1 << 30
 
     def checked(self) -> StoreOptions:
         """Return the options as they are. Raises ValueError for what makes no sense."""
@@ -41,4 +45,8 @@ class StoreOptions(NamedTuple):
             raise ValueError(f"lock_timeout must be 0 or more seconds, got {self.lock_timeout!r}")
         if self.indexing not in ("auto", "always", "never"):
             raise ValueError(f"indexing must be 'auto', 'always' or 'never', got {self.indexing!r}")
+        if self.trash_ttl is not None and self.trash_ttl <= timedelta(0):
+            raise ValueError(f"trash_ttl must be longer than 0, got {self.trash_ttl!r}; None means no limit")
+        if self.trash_bytes is not None and self.trash_bytes <= 0:
+            raise ValueError(f"trash_bytes must be 1 or more, got {self.trash_bytes!r}; None means no limit")
         return self

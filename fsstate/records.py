@@ -21,12 +21,13 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from fsstate import ids
-from fsstate.backends.base import Change, Ref
+from fsstate.backends.base import JSON, Change, Ref
 from fsstate.cursors import page_of, position_in
 from fsstate.documents import PROBLEMS, Editing, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.keys import NULL, key_of, text_in
 from fsstate.migrator import MigrationReport, Progress, migrate
+from fsstate.prunable import Prunable
 from fsstate.queries import (
     MISSING,
     Missing,
@@ -45,9 +46,10 @@ from fsstate.record_places import Places
 from fsstate.record_types import RecordType
 from fsstate.record_view import RecordView, fields_of
 from fsstate.recovery import InFlight, RecoveryReport, look, recover
-from fsstate.retention import Age, Newest, PrunePolicy, PruneReport
+from fsstate.retention import Age, Candidate, Newest
 from fsstate.shared import Shared
-from fsstate.sweeper import Seen, Sweeper
+from fsstate.sweeper import Source, Sweeper, exemption_of, group_of, look_at_all
+from fsstate.trash import ref_of
 
 __all__ = ["Records"]
 
@@ -69,7 +71,7 @@ class _Found(NamedTuple, Generic[T]):
     value: T
 
 
-class Records(Generic[T]):
+class Records(Prunable, Generic[T]):
     """The records of one type: all, or those that belong to `owner`."""
 
     # Whether the folder named after a record goes with it. Else it is a group's, or a category of somebody's own.
@@ -244,22 +246,6 @@ class Records(Generic[T]):
         """Return what is wrong with the records that cannot be read. Reads them all."""
         return [problem for documents in self._places.all() for problem in documents.problems()]
 
-    def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
-        """Delete the records that a policy wants to go; tell which went and why. Age is the time of the usual order.
-
-        A record that was touched since the sweep looked at it stays, as does one that is locked, in flight, undated, or
-        cannot be read. With `dry_run` nothing is deleted. The report names records as `<folder>/<name>.json`.
-        """
-        found = {str(documents.ref_of(name)): (documents, name) for documents, name in self._everything()}
-        sweeper = Sweeper(
-            self._shared.backend,
-            self._shared.clock,
-            lambda: [*found],
-            lambda place: self._look(*found[place]),
-            alone=not self._has_belongings,
-        )
-        return sweeper.prune(policy, dry_run=dry_run)
-
     def in_flight(self) -> Flights:
         """Return the records that somebody works on, or did, and whether they live. Writes nothing."""
         return look(self._places.all(), self._shared.ownership)
@@ -428,14 +414,40 @@ class Records(Generic[T]):
     def _everything(self) -> Iterator[tuple[RecordDocuments[T], str]]:
         return ((documents, name) for documents in self._places.all() for name in documents.names())
 
-    def _look(self, documents: RecordDocuments[T], name: str) -> Seen | None:
+    def _sweeper(self) -> Sweeper:
+        alone = not self._has_belongings
+        source = Source(self._candidates, self._look_at, self._ref_at, alone=alone, owner=self._owner)
+        return Sweeper(self._shared.backend, self._shared.clock, source)
+
+    def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
+        found = {str(documents.ref_of(name)): (documents, name) for documents, name in self._everything()}
+        return look_at_all([*found], lambda place: self._look(*found[place], per), progress)
+
+    def _look_at(self, place: str, per: str | None) -> Candidate | None:
+        ref = self._ref_at(place)
+        there = (documents for documents in self._places.all() if documents.category == ref.category)
+        documents = next(there, None)
+        return None if documents is None else self._look(documents, ref.name, per)
+
+    def _ref_at(self, place: str) -> Ref:
+        ref = ref_of(place)
+        if f"{ref.category}/".startswith(f"{self._root.category}/") and ref.suffix == JSON:
+            return ref
+        raise ValueError(f"{place!r} is none of the records in {self._root.category}")
+
+    def _look(self, documents: RecordDocuments[T], name: str, per: str | None) -> Candidate | None:
+        ref = documents.ref_of(name)
+        # Before it is read: what comes in between gives it another mark.
+        footprint = self._shared.backend.footprint(ref, ref.belongings if self._has_belongings else None)
         blob = documents.blob_of(name)
-        if blob is None:
+        if footprint is None or blob is None:
             return None
-        is_busy = documents.is_in_flight(documents.fields_of(blob, name))
-        active = self._time_of(documents, documents.value_of(blob, name))
-        last_active = active if isinstance(active, datetime) else None
-        return Seen(documents.ref_of(name), last_active, blob.revision, is_busy)
+        fields = documents.fields_of(blob, name)
+        time = self._time_of(documents, documents.value_of(blob, name))
+        active = time if isinstance(time, datetime) else None
+        exempt = "in flight" if documents.is_in_flight(fields) else exemption_of(fields, active)
+        group = None if per is None else group_of(fields.get(per))
+        return Candidate(str(ref), active, footprint.size, group, exempt, footprint.mark, footprint.has_belongings)
 
 
 def _place_of(found: _Found[Any]) -> str:

@@ -28,6 +28,7 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
     - `parent_id`: the session that it was forked from, `parent_message_id` the message there.
     - `label`: names one session; `Sessions.set_label` gives it.
     - `memory_mode`: how an agent's memory takes part in it, in a word of your own.
+    - `pinned`: no retention policy takes it away; nor one that is archived.
     - `updated_at`: when this document last changed; a summary's is later if a log's last entry is.
     - `metadata`: any JSON.
 
@@ -47,6 +48,7 @@ class Session(msgspec.Struct, kw_only=True, omit_defaults=True):
     updated_at: datetime | None = None
     ended_at: datetime | None = None
     archived_at: datetime | None = None
+    pinned: bool = False
     metadata: dict[str, Any] = {}
 
 

@@ -70,6 +70,7 @@ class SessionFilters(TypedDict, total=False):
     last_model: str | Condition | None
     message_count: int | Condition | None
     archived: bool | None
+    pinned: bool | None
     metadata: Mapping[str, object] | Condition | None
     created_after: datetime | None
     created_before: datetime | None

@@ -25,26 +25,26 @@ from fsstate.digests import Digests
 from fsstate.documents import Editing
 from fsstate.errors import AlreadyExistsError, InvalidValueError
 from fsstate.messages import Message, Messages
-from fsstate.retention import PrunePolicy, PruneReport
+from fsstate.prunable import Prunable
+from fsstate.retention import Candidate
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, setting
 from fsstate.session_lists import SessionLists
 from fsstate.shared import Shared
 from fsstate.steps import Steps
-from fsstate.summaries import given_title, project_of, put_into, summarise
-from fsstate.sweeper import Seen, Sweeper
+from fsstate.summaries import given_title, project_of, put_into
+from fsstate.sweeper import Progress, Source, Sweeper, exemption_of, group_of, look_at_all
 
 __all__ = ["SessionScope"]
 
 _log = logging.getLogger("fsstate")
 
 
-class SessionScope(SessionLists):
+class SessionScope(SessionLists, Prunable):
     """The sessions whose documents are within reach. The others do not exist here."""
 
     def __init__(self, shared: Shared, documents: SessionDocuments, digests: Digests) -> None:
         super().__init__(shared, documents, digests)
         self._backend, self._clock = shared.backend, shared.clock
-        self._sweeper = Sweeper(self._backend, self._clock, self.ids, self._look)
 
     # One session
 
@@ -140,6 +140,14 @@ class SessionScope(SessionLists):
         """Put a session back into the usual lists."""
         return self.update(id, setting("archived_at", None))
 
+    def pin(self, id: str) -> Session:  # noqa: A002
+        """Keep a session from being pruned, however old it is."""
+        return self.update(id, setting("pinned", value=True))
+
+    def unpin(self, id: str) -> Session:  # noqa: A002
+        """Let a session be pruned again."""
+        return self.update(id, setting("pinned", value=False))
+
     def end(self, id: str) -> Session:  # noqa: A002
         """Mark a session as ended. One that has ended keeps its time."""
 
@@ -209,16 +217,6 @@ class SessionScope(SessionLists):
                 message.status = "interrupted" if message.status == "streaming" else message.status
             self._messages(new.id).extend(branch)
         return new
-
-    # Pruning
-
-    def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
-        """Delete the sessions that a policy wants to go, with all that belongs to them; tell which went and why.
-
-        A session that was touched since the sweep looked at it stays, as does one that is locked or being written to,
-        that tells no time, or that cannot be read. With `dry_run` nothing is deleted.
-        """
-        return self._sweeper.prune(policy, dry_run=dry_run)
 
     # The same in steps, for those who bring their own way of waiting
 
@@ -290,12 +288,34 @@ class SessionScope(SessionLists):
                 _log.warning("the label %r moves from session %s to %s", label, other, besides)
                 self.update(other, change)
 
-    def _look(self, name: str) -> Seen | None:
+    def _sweeper(self) -> Sweeper:
+        return Sweeper(self._backend, self._clock, Source(self._candidates, self._look, _ref))
+
+    def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
+        return look_at_all(self.ids(), lambda name: self._look(name, per), progress)
+
+    def _look(self, name: str, per: str | None) -> Candidate | None:
+        ref = _ref(name)
+        # Before it is read: what comes in between gives it another mark.
+        footprint = self._backend.footprint(ref, ref.belongings)
         record = self._documents.record(name)
-        if record is None:
+        if footprint is None or record is None:
             return None
-        digest = self._digests.look(_ref(name))
-        return Seen(_ref(name), summarise(record.value, digest).updated_at, (record.revision, digest.stamps))
+        session = record.value
+        times = (session.updated_at, self._digests.last_time(ref))
+        active = max((time for time in times if time is not None), default=session.created_at)
+        exempt = exemption_of({"pinned": session.pinned, "archived_at": session.archived_at}, active)
+        group = None if per is None else group_of(self._told(session, name, per))
+        return Candidate(name, active, footprint.size, group, exempt, footprint.mark, footprint.has_belongings)
+
+    def _told(self, session: Session, name: str, field: str) -> Any:
+        """A field of the session's document."""
+        if field == "project_id":
+            return project_of(session)
+        if field in session.__struct_fields__:
+            return getattr(session, field)
+        blob = self._documents.blob_of(name)
+        return None if blob is None else self._documents.fields_of(blob, name).get(field)
 
 
 def _ref(name: str) -> Ref:

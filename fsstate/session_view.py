@@ -24,6 +24,7 @@ SESSION_FIELDS: Final = (
     "parent_id",
     "label",
     "archived",
+    "pinned",
     "created_at",
     "updated_at",
     "ended_at",

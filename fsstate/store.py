@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fsstate.settings import Settings
     from fsstate.shared import Shared
     from fsstate.sources import Sources
+    from fsstate.trash import Trash
     from fsstate.workflows import Workflow, Workflows
 
 __all__ = ["Store"]
@@ -202,6 +203,13 @@ class Store:
         from fsstate.settings import Settings
 
         return self._part("settings", lambda: Settings(self._shared))
+
+    @property
+    def trash(self) -> Trash:
+        """What was pruned, until it is restored or the trash is emptied."""
+        from fsstate.trash import Trash
+
+        return self._part("trash", lambda: Trash(self.backend, self.options.clock))
 
     @property
     def agents(self) -> Records[Agent]:

@@ -32,6 +32,7 @@ class SessionSummary(msgspec.Struct, kw_only=True, frozen=True):
     parent_id: str | None
     label: str | None
     archived: bool
+    pinned: bool
     created_at: datetime | None
     updated_at: datetime | None
     ended_at: datetime | None
@@ -52,6 +53,7 @@ def summarise(session: Session, digest: Digest) -> SessionSummary:
         parent_id=session.parent_id,
         label=session.label,
         archived=session.archived_at is not None,
+        pinned=session.pinned,
         created_at=session.created_at,
         updated_at=max(times, default=session.created_at),
         ended_at=session.ended_at,

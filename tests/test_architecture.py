@@ -13,8 +13,11 @@ FLOORS = """
 errors
 codec forks layout names times ids merge models frontmatter options keys conditions \
 backends backends.base backends.files backends.memory
-queries cursors documents collection markdown journal
-index retention migrations search projection lifecycle ledger sweeper belongings \
+queries cursors retention
+trash
+sweeper trimming prunable
+documents collection markdown journal
+index migrations search projection lifecycle ledger belongings auto_prune \
 record_types rules ownership shared record_documents record_places record_view recovery migrator records \
 owning_records single
 conversation streams digests session session_documents session_view session_lists session_scope owned_sessions \

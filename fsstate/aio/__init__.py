@@ -19,6 +19,7 @@ from fsstate.aio.settings import AsyncSettings
 from fsstate.aio.sources import AsyncSources
 from fsstate.aio.store import AsyncStore
 from fsstate.aio.tasks import AsyncAudits, AsyncJobs, AsyncRuns
+from fsstate.aio.trash import AsyncTrash
 from fsstate.aio.workflows import AsyncLeaves, AsyncWorkflow, AsyncWorkflows
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "AsyncStore",
     "AsyncStream",
     "AsyncToolCalls",
+    "AsyncTrash",
     "AsyncWorkflow",
     "AsyncWorkflows",
 ]

@@ -18,6 +18,8 @@ from fsstate.documents import Documents, Editing, Item, Problem, Record, Where
 from fsstate.errors import LockTimeoutError
 from fsstate.frontmatter import Document
 from fsstate.queries import MISSING, Missing, Page
+from fsstate.retention import PrunePlan, PrunePolicy, PruneReport
+from fsstate.sweeper import Progress
 
 __all__ = ["AsyncCollection", "AsyncDocuments", "AsyncMarkdown"]
 
@@ -157,6 +159,20 @@ class AsyncDocuments(Mirror[Documents[T, P]], Generic[T, P]):
     async def delete_many(self, names: Iterable[str]) -> int:
         """Delete many documents, sharing the flushes; return how many there were."""
         return await self.offload.run(self.sync.delete_many, names)
+
+    async def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
+        """Tell which documents a policy wants to go, and which stay whatever it says. Writes nothing."""
+        return await self.offload.run(self.sync.plan, policy, progress=progress)
+
+    async def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
+        """Move the documents that were planned to the trash; tell which went and why. Durable at return."""
+        return await self.offload.run(self.sync.apply, plan, trash=trash, progress=progress)
+
+    async def prune(
+        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
+    ) -> PruneReport:
+        """`plan` and `apply`. With `dry_run` nothing is touched."""
+        return await self.offload.run(self.sync.prune, policy, dry_run=dry_run, trash=trash, progress=progress)
 
     # Inside
 

@@ -54,4 +54,7 @@ class AsyncJournal(Mirror[Journal]):
     first_after = offloaded(Journal.first_after)
     count = offloaded(Journal.count)
     trim = offloaded(Journal.trim)
+    plan = offloaded(Journal.plan)
+    apply = offloaded(Journal.apply)
+    prune = offloaded(Journal.prune)
     problems = offloaded(Journal.problems)

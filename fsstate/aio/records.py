@@ -14,7 +14,7 @@ from fsstate.queries import MISSING, Missing, Page
 from fsstate.record_types import RecordType
 from fsstate.records import Records
 from fsstate.recovery import InFlight, RecoveryReport
-from fsstate.retention import PrunePolicy, PruneReport
+from fsstate.retention import PrunePlan, PrunePolicy, PruneReport
 from fsstate.single import ItemSet, Single
 
 __all__ = ["AsyncItemSet", "AsyncRecords", "AsyncSingle"]
@@ -142,9 +142,19 @@ class AsyncRecords(Mirror[Records[T]], Generic[T]):
         """Return what is wrong with the records that cannot be read. Reads them all."""
         return await self.offload.run(self.sync.problems)
 
-    async def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
-        """Delete the records that a policy wants to go; tell which went and why."""
-        return await self.offload.run(self.sync.prune, policy, dry_run=dry_run)
+    async def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
+        """Tell which records a policy wants to go, and which stay whatever it says. Writes nothing."""
+        return await self.offload.run(self.sync.plan, policy, progress=progress)
+
+    async def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
+        """Move the records that were planned to the trash; tell which went and why. Durable at return."""
+        return await self.offload.run(self.sync.apply, plan, trash=trash, progress=progress)
+
+    async def prune(
+        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
+    ) -> PruneReport:
+        """`plan` and `apply`. With `dry_run` nothing is touched."""
+        return await self.offload.run(self.sync.prune, policy, dry_run=dry_run, trash=trash, progress=progress)
 
     async def in_flight(self) -> Flights:
         """Return the records that somebody works on, or did, and whether they live. Writes nothing."""

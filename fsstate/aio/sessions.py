@@ -97,6 +97,10 @@ class AsyncSessionScope(Mirror[Scope_co]):
     find = offloaded(SessionScope.find)
     titles = offloaded(SessionScope.titles)
     find_title = offloaded(SessionScope.find_title)
+    pin = offloaded(SessionScope.pin)
+    unpin = offloaded(SessionScope.unpin)
+    plan = offloaded(SessionScope.plan)
+    apply = offloaded(SessionScope.apply)
     prune = offloaded(SessionScope.prune)
 
 

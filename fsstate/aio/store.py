@@ -16,6 +16,7 @@ from fsstate.aio.sessions import AsyncSessionHandle, AsyncSessions
 from fsstate.aio.settings import AsyncSettings
 from fsstate.aio.sources import AsyncSources
 from fsstate.aio.tasks import AsyncAudits, AsyncJobs, AsyncRuns
+from fsstate.aio.trash import AsyncTrash
 from fsstate.aio.workflows import AsyncWorkflow, AsyncWorkflows
 from fsstate.options import StoreOptions
 from fsstate.store import Store
@@ -152,6 +153,11 @@ class AsyncStore:
     def settings(self) -> AsyncSettings:
         """The settings: values under keys."""
         return AsyncSettings(self.sync.settings, self.offload)
+
+    @cached_property
+    def trash(self) -> AsyncTrash:
+        """What was pruned, until it is restored or the trash is emptied."""
+        return AsyncTrash(self.sync.trash, self.offload)
 
     @cached_property
     def agents(self) -> AsyncRecords[Agent]:

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fsstate.errors import CorruptRecordError
+from fsstate.options import StoreOptions
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,8 +37,11 @@ __all__ = [
     "Cache",
     "Change",
     "Compose",
+    "Footprint",
     "Held",
     "LogLine",
+    "Move",
+    "Moved",
     "Outcome",
     "Ref",
     "Stamps",
@@ -199,6 +203,35 @@ Compose: TypeAlias = Callable[[LogLine | None], Sequence[bytes]]
 Outcome: TypeAlias = Blob | Exception | None
 
 
+class Footprint(NamedTuple):
+    """What a document takes with all that belongs to it: so many bytes.
+
+    `mark` differs once anything of it was touched, and means the same to every process. None: the files are so young
+    that a change might not show yet; look again in a moment.
+    """
+
+    size: int
+    mark: bytes | None
+    has_belongings: bool
+
+
+class Move(NamedTuple):
+    """A document that is to go, unless it was touched since it had the `mark` (see `Footprint`; None: in any case).
+
+    - `belongings`: the category that goes with it. None: it goes alone.
+    - `to`: where to, which must be free; the belongings go to `to.belongings`. None: nowhere, it is deleted.
+    """
+
+    ref: Ref
+    belongings: str | None
+    to: Ref | None
+    mark: bytes | None
+
+
+# What became of one of many moves: whether it was made. None: it was touched. An exception: why not.
+Moved: TypeAlias = bool | Exception | None
+
+
 # What became of one of many appends: the seqs given out, or why nothing was appended.
 Appended: TypeAlias = range | Exception
 
@@ -209,6 +242,11 @@ class Backend(Protocol):
     `owner`, where it is accepted, is the document that the record belongs to: the write is refused with NotFoundError
     when the owner does not exist, and the owner's `delete_with` waits for the write or comes wholly before it.
     """
+
+    @property
+    def options(self) -> StoreOptions:
+        """The options that it was made with."""
+        ...
 
     def read(self, ref: Ref) -> Blob | None:
         """The document, or None when absent."""
@@ -304,8 +342,20 @@ class Backend(Protocol):
         """A number that tells whether the first `size` bytes of a log are what they were: the last 8 MB of them."""
         ...
 
-    def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
-        """Remove the entries with a seq lower than `before`. Returns how many went. Reclaims the space."""
+    def trim(
+        self,
+        ref: Ref,
+        before: int,
+        *,
+        owner: Ref | None = None,
+        to: Ref | None = None,
+        confirm: Callable[[], bool] | None = None,
+    ) -> int:
+        """Remove the entries with a seq lower than `before`. Returns how many went. Reclaims the space.
+
+        With `to`, a log that does not exist, they stand there before they go, with the bad lines between them. With
+        `confirm`, which is asked while nobody else writes, nothing happens unless it says True.
+        """
         ...
 
     def delete_log(self, ref: Ref) -> bool:
@@ -328,6 +378,29 @@ class Backend(Protocol):
         `confirm` is asked while nobody else can write to either; nothing happens unless it says True.
         Raises LockTimeoutError when the document is locked or one of the logs is claimed for longer than `timeout`.
         Returns whether the document was deleted.
+        """
+        ...
+
+    def footprint(self, ref: Ref, belongings: str | None) -> Footprint | None:
+        """What a document takes with a category of what belongs to it (None: by itself); None when it is absent."""
+        ...
+
+    def move_many(self, moves: Sequence[Move], *, timeout: float | None = None) -> list[Moved]:
+        """`delete_with` for each, or as much of it as the move says, sharing the flushes.
+
+        What has a place to go to is at every moment, and after a power cut, in the one or the other, or in both; what
+        belongs to it follows once the document itself has gone: if that was cut off, the same move again finishes it.
+        All that was made is durable at return.
+        A record that is in use for `timeout` seconds (None: the options' default) has LockTimeoutError as its outcome.
+        """
+        ...
+
+    def put_back(self, source: Ref, target: Ref, *, owner: Ref | None = None) -> None:
+        """Put a document, with what belongs to it, or the entries of a log, where `move_many` or `trim` took it from.
+
+        A document appears with all that is its own, or not at all; entries go in front of those that are there.
+        Cut off, it is finished by the next call. Raises NotFoundError when there is nothing at `source`,
+        AlreadyExistsError when the place is taken, LockTimeoutError when it is locked.
         """
         ...
 

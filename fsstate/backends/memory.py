@@ -8,6 +8,7 @@ mutex, so that they may use the backend themselves; only taking again a lock tha
 from __future__ import annotations
 
 import errno
+import hashlib
 import threading
 from bisect import bisect_right
 from collections import Counter
@@ -17,21 +18,33 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from fsstate.backends.base import (
+    LOG,
     TRIM_MARKER,
     Appended,
     BadLine,
     Blob,
     Change,
     Compose,
+    Footprint,
     Held,
     LogLine,
+    Move,
+    Moved,
     Outcome,
     Ref,
     Suffix,
     Survey,
     Unknown,
 )
-from fsstate.errors import CorruptRecordError, LockTimeoutError, NotFoundError, StorageError, StoreClosedError
+from fsstate.errors import (
+    AlreadyExistsError,
+    CorruptRecordError,
+    FsStateError,
+    LockTimeoutError,
+    NotFoundError,
+    StorageError,
+    StoreClosedError,
+)
 from fsstate.options import StoreOptions
 
 __all__ = ["MemoryBackend"]
@@ -69,6 +82,19 @@ class _Shelves(Generic[V]):
 
     def categories(self) -> list[str]:
         return list(self._shelves)
+
+    def within(self, category: str) -> list[tuple[Ref, V]]:
+        """The records of a category and of all below it."""
+        shelves = [shelf for name, shelf in self._shelves.items() if _is_within(name, category)]
+        return sorted((item for shelf in shelves for item in shelf.items()), key=lambda item: item[0])
+
+    def move(self, category: str, to: str) -> None:
+        """Give a category with all below it another place."""
+        for name in [name for name in self._shelves if _is_within(name, category)]:
+            moved = to + name[len(category) :]
+            self._shelves[moved] = {
+                Ref(moved, ref.name, ref.suffix): value for ref, value in self._shelves.pop(name).items()
+            }
 
 
 class _Log:
@@ -110,7 +136,7 @@ class MemoryBackend:
     """A `Backend` that keeps its records in memory."""
 
     def __init__(self, options: StoreOptions | None = None) -> None:
-        self._timeout = ((options or StoreOptions()).checked()).lock_timeout
+        self.options = (options or StoreOptions()).checked()
         # Guards all that follows and tells the waiting that something was given back. Never held while a callback runs.
         self._state = threading.Condition()
         self._documents: _Shelves[Blob] = _Shelves()
@@ -176,7 +202,9 @@ class MemoryBackend:
         with self._state:
             known = self._documents.categories() + self._logs.categories()
         prefix = f"{below}/" if below else ""
-        return sorted({name[len(prefix) :].partition("/")[0] for name in known if name.startswith(prefix)})
+        found = {name[len(prefix) :].partition("/")[0] for name in known if name.startswith(prefix)}
+        # What begins with a dot is fsstate's own.
+        return sorted(name for name in found if not name.startswith("."))
 
     def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
         """Everything counts as changed: asking each costs nothing here."""
@@ -227,18 +255,31 @@ class MemoryBackend:
         """Always the same: what an entry was here, it stays, as long as the log's stamp begins so."""
         return 0
 
-    def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
+    def trim(
+        self,
+        ref: Ref,
+        before: int,
+        *,
+        owner: Ref | None = None,
+        to: Ref | None = None,
+        confirm: Callable[[], bool] | None = None,
+    ) -> int:
         """Remove the entries with a seq lower than `before`. Returns how many went: 0 of a log that does not exist."""
         self._check_open()
         if self._logs.get(ref) is None:
             return 0
-        with self._owned(owner), self._exclusive(ref), self._state:
-            lines, end = self._lines(ref)
-            gone = bisect_right(lines, before - 1, hi=end, key=_seq_of)
-            if gone:
-                # A new list: readers go on with the one they began.
-                self._logs.put(ref, _Log(lines[gone:], lines[-1].seq, next(self._stamps)))
-            return gone
+        with self._owned(owner), self._exclusive(ref):
+            if confirm is not None and not confirm():
+                return 0
+            with self._state:
+                lines, end = self._lines(ref)
+                gone = bisect_right(lines, before - 1, hi=end, key=_seq_of)
+                if gone and to is not None:
+                    self._logs.put(to, self._log_of(lines[:gone], lines[gone - 1].seq))
+                if gone:
+                    # A new list: readers go on with the one they began.
+                    self._logs.put(ref, self._log_of(lines[gone:], lines[-1].seq))
+                return gone
 
     def delete_log(self, ref: Ref) -> bool:
         """Delete a log. Returns whether it existed."""
@@ -269,6 +310,11 @@ class MemoryBackend:
         self, ref: Ref, belongings: str, confirm: Callable[[], bool], *, timeout: float | None = None
     ) -> bool:
         """Delete a document and the category of what belongs to it, as one, if `confirm` says True."""
+        return self._end(ref, belongings, confirm, timeout, None)
+
+    def _end(
+        self, ref: Ref, belongings: str | None, confirm: Callable[[], bool], timeout: float | None, to: Ref | None
+    ) -> bool:
         with self._state:
             # Everything is waited for at once and then taken at once: a writer that has claimed one of the logs must
             # not find the record closed to it while we wait for that very claim to end.
@@ -277,16 +323,88 @@ class MemoryBackend:
             held = self._take(ref)
             self._deleting.add(ref)
         try:
-            if self._documents.get(ref) is None or not confirm():
+            blob = self._documents.get(ref)
+            if blob is None or not confirm():
                 return False
             with self._state:
-                self._documents.remove(ref)
-                self._discard(belongings)
+                self._move(ref, belongings, to, blob)
             return True
         finally:
             with self._state:
                 self._deleting.discard(ref)
             held.release()
+
+    def _move(self, ref: Ref, belongings: str | None, to: Ref | None, blob: Blob) -> None:
+        """Requires: `_state` is held."""
+        self._documents.remove(ref)
+        if to is not None:
+            self._documents.put(to, blob)
+        if belongings is None:
+            return
+        if to is None:
+            self._discard(belongings)
+        else:
+            self._documents.move(belongings, to.belongings)
+            self._logs.move(belongings, to.belongings)
+
+    def footprint(self, ref: Ref, belongings: str | None) -> Footprint | None:
+        """What a document takes with a category of what belongs to it; None when it is absent."""
+        self._check_open()
+        with self._state:
+            blob = self._documents.get(ref)
+            documents = [] if belongings is None else self._documents.within(belongings)
+            logs = [] if belongings is None else self._logs.within(belongings)
+        if blob is None:
+            return None
+        size = len(blob.data) + sum(len(each.data) for _, each in documents) + sum(log.size for _, log in logs)
+        stamps = [(ref, each.revision) for ref, each in documents], [(ref, log.born, log.size) for ref, log in logs]
+        mark = hashlib.blake2b(repr((blob.revision, stamps)).encode(), digest_size=12, usedforsecurity=False).digest()
+        return Footprint(size, mark, bool(documents or logs))
+
+    def move_many(self, moves: Sequence[Move], *, timeout: float | None = None) -> list[Moved]:
+        """`delete_with` for each, or as much of it as the move says."""
+        self._check_open()
+        return [self._moved(move, timeout) for move in moves]
+
+    def _moved(self, move: Move, timeout: float | None) -> Moved:
+        touched = False
+
+        def confirm() -> bool:
+            nonlocal touched
+            footprint = self.footprint(move.ref, move.belongings)
+            touched = footprint is None or move.mark not in (None, footprint.mark)
+            return not touched
+
+        try:
+            gone = self._end(move.ref, move.belongings, confirm, timeout, move.to)
+        except FsStateError as error:
+            return error
+        return None if touched else gone
+
+    def put_back(self, source: Ref, target: Ref, *, owner: Ref | None = None) -> None:
+        """Put a document, with what belongs to it, or the entries of a log, where they were taken from."""
+        with self._owned(owner), self._exclusive(target), self._state:
+            if source.suffix == LOG:
+                self._prepend(source, target)
+                return
+            blob = self._documents.get(source)
+            if blob is None:
+                raise NotFoundError(self.location(source))
+            if self._documents.get(target) is not None:
+                raise AlreadyExistsError(self.location(target))
+            self._discard(target.belongings)
+            self._move(source, source.belongings, target, blob)
+
+    def _prepend(self, source: Ref, target: Ref) -> None:
+        kept, log = self._logs.get(source), self._logs.get(target)
+        if kept is None:
+            raise NotFoundError(self.location(source))
+        lines, last_seq = ([], 0) if log is None else (log.lines, log.last_seq)
+        if lines and lines[0].seq <= kept.last_seq:
+            message = f"{self.location(target)} begins with entry {lines[0].seq}"
+            raise AlreadyExistsError(self.location(target), f"{message}; restore what was trimmed last first")
+        self._logs.put(target, self._log_of([*kept.lines, *lines], max(kept.last_seq, last_seq)))
+        self._logs.remove(source)
 
     def discard(self, category: str) -> bool:
         """Remove a category with all that is in it. Returns whether it existed."""
@@ -320,7 +438,7 @@ class MemoryBackend:
 
     def _wait_until(self, free: Callable[[], bool], ref: Ref, timeout: float | None = None) -> None:
         """Requires: `_state` is held."""
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self.options.lock_timeout if timeout is None else timeout
         if not self._state.wait_for(lambda: self._closed or free(), seconds):
             raise LockTimeoutError(self.location(ref), seconds)
         self._check_open()
@@ -393,7 +511,7 @@ class MemoryBackend:
             with self._state:
                 # A category is discarded without its records' locks.
                 if self._logs.get(ref) is log:
-                    return self._extend(ref, log or _Log([], 0, next(self._stamps)), objects)
+                    return self._extend(ref, log or self._log_of([], 0), objects)
 
     def _extend(self, ref: Ref, log: _Log, objects: Sequence[bytes]) -> range:
         seqs = range(log.last_seq + 1, log.last_seq + 1 + len(objects))
@@ -410,13 +528,16 @@ class MemoryBackend:
         except Exception as error:  # noqa: BLE001 - belongs to this caller alone
             return error
 
+    def _log_of(self, lines: list[LogLine], last_seq: int) -> _Log:
+        return _Log(lines, last_seq, next(self._stamps))
+
     def _lines(self, ref: Ref) -> tuple[list[LogLine], int]:
         self._check_open()
         log = self._logs.get(ref)
         return ([], 0) if log is None else (log.lines, len(log.lines))
 
-    def _in_use(self, ref: Ref, belongings: str) -> bool:
-        claimed = any(_is_within(log.category, belongings) for log in self._claimed)
+    def _in_use(self, ref: Ref, belongings: str | None) -> bool:
+        claimed = belongings is not None and any(_is_within(log.category, belongings) for log in self._claimed)
         return claimed or ref in self._locked or self._owned_writes[ref] > 0
 
     def _discard(self, category: str) -> bool:

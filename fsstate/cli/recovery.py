@@ -16,16 +16,16 @@ from fsstate.cli.progress import ProgressBar
 if TYPE_CHECKING:
     from fsstate import InFlight, MigrationReport, RecordType, RecoveryReport
 
-__all__ = ["migrate", "recover"]
+__all__ = ["ABOUT_TYPES", "TYPES", "migrate", "prepare", "recover"]
 
-_TYPES = click.option(
+TYPES = click.option(
     "--types",
     "places",
     metavar="MODULE[:NAME]",
     multiple=True,
     help="Also the record types of this module, or the one of that name; may be given several times.",
 )
-_ABOUT_TYPES = (
+ABOUT_TYPES = (
     "Record types of your own",
     "--types myapp.state        all RecordTypes in that module, and in its tuples and lists",
     "--types myapp.state:PLANS  this one",
@@ -35,7 +35,7 @@ _ABOUT_TYPES = (
 
 @click.command(
     cls=Command,
-    notes=_ABOUT_TYPES,
+    notes=ABOUT_TYPES,
     shape=(
         '{"dry_run": false, "settled": [{"category", "id", "was", "status", "path"}],',
         ' "alive": [{"category", "id", "status", "held_by", "is_alive", "path"}], "problems": [text]}',
@@ -43,7 +43,7 @@ _ABOUT_TYPES = (
     ),
 )
 @click.option("--dry-run", is_flag=True, help="Only show what is in flight, and whether its holder lives.")
-@_TYPES
+@TYPES
 @pass_settings
 def recover(settings: Settings, dry_run: bool, places: tuple[str, ...]) -> None:
     """Settle records that were in flight when their program died.
@@ -51,7 +51,7 @@ def recover(settings: Settings, dry_run: bool, places: tuple[str, ...]) -> None:
     A record whose holder lives stays: that is a store which is open in some process at this moment. What cannot be
     read is reported; the exit code is 1 then.
     """
-    _prepare(settings, places)
+    prepare(settings, places)
     if dry_run:
         _show_flights(settings, settings.opened.in_flight())
         return
@@ -66,14 +66,14 @@ def recover(settings: Settings, dry_run: bool, places: tuple[str, ...]) -> None:
 
 @click.command(
     cls=Command,
-    notes=_ABOUT_TYPES,
+    notes=ABOUT_TYPES,
     shape=(
         '{"dry_run", "migrated": [{"category", "name", "found", "latest", "steps": [text], "path"}],',
         ' "unchanged": number, "problems": [text]}; found and latest are versions',
     ),
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be migrated.")
-@_TYPES
+@TYPES
 @pass_settings
 def migrate(settings: Settings, dry_run: bool, places: tuple[str, ...]) -> None:
     """Write records of older versions in the present one.
@@ -81,7 +81,7 @@ def migrate(settings: Settings, dry_run: bool, places: tuple[str, ...]) -> None:
     Each is replaced whole or not at all, and a run that was cut off is finished by the next. Nothing is written when a
     record is newer than its type. What cannot be migrated is reported and stays; the exit code is 1 then.
     """
-    _prepare(settings, places)
+    prepare(settings, places)
     try:
         with ProgressBar(settings, "migrating") as progress:
             report = settings.opened.migrate(dry_run=dry_run, progress=progress)
@@ -96,7 +96,7 @@ def migrate(settings: Settings, dry_run: bool, places: tuple[str, ...]) -> None:
     _end(report.problems)
 
 
-def _prepare(settings: Settings, places: tuple[str, ...]) -> None:
+def prepare(settings: Settings, places: tuple[str, ...]) -> None:
     """Make the application's types known, before the store is opened."""
     from fsstate.cli.declared import load
 

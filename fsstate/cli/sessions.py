@@ -1,4 +1,4 @@
-"""`sessions` and `prune`: which sessions there are, and which may go."""
+"""`sessions`: which sessions there are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import click
 
 from fsstate.cli import output
 from fsstate.cli.addresses import Session, find_session
-from fsstate.cli.base import Command, Group, ParamType, Settings, pass_settings
-from fsstate.cli.exits import PROBLEM
+from fsstate.cli.base import Group, ParamType, Settings
 from fsstate.cli.showing import plain, show
 from fsstate.times import parse_time
 
-__all__ = ["prune", "sessions"]
+__all__ = ["Duration", "sessions"]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _ORDERS: Final = tuple(
@@ -79,7 +78,7 @@ class Pair(ParamType):
     cls=Group,
     invoke_without_command=True,
     shape=(
-        '{"sessions": [{"id", "user_id", "title", "status", "project_id", "parent_id", "label", "archived",',
+        '{"sessions": [{"id", "user_id", "title", "status", "project_id", "parent_id", "label", "archived", "pinned",',
         '               "created_at", "updated_at", "ended_at", "message_count", "last_model", "metadata"}]}',
     ),
 )
@@ -144,7 +143,7 @@ def _draw(found: list[Any]) -> None:
             each.id,
             output.shown_time(each.updated_at)[:16],
             str(each.message_count),
-            each.status + (", archived" if each.archived else ""),
+            each.status + ", archived" * each.archived + ", pinned" * each.pinned,
             each.user_id or "",
             each.project_id or "",
             each.label or "",
@@ -156,48 +155,3 @@ def _draw(found: list[Any]) -> None:
 
 
 sessions.add_command(show)
-
-
-@click.command(
-    cls=Command,
-    shape=(
-        '{"dry_run", "pruned": [{"id", "reason": "ttl" or "count", "last_active"}], "kept": [{"id", "reason"}]};',
-        'kept: what was to go and stayed, since "touched", "locked", or "error: …" (then the exit code is 1)',
-    ),
-)
-@click.option("--ttl", type=Duration(), help="Sessions that were idle for longer go: 7d, 12h, 1d12h.")
-@click.option("--keep", type=click.IntRange(min=1), help="Of the others, all but the latest so many go.")
-@click.option("--batch", type=click.IntRange(min=1), help="At most so many go, the oldest first.")
-@click.option("--dry-run", is_flag=True, help="Only show what would go.")
-@pass_settings
-def prune(settings: Settings, ttl: timedelta | None, keep: int | None, batch: int | None, dry_run: bool) -> None:
-    """Delete old sessions with all that is theirs.
-
-    A session that somebody uses at this moment stays. Age is the time since the last entry or change that the files
-    tell, whatever their own dates are.
-    """
-    from fsstate.retention import PrunePolicy
-
-    if ttl is None and keep is None:
-        raise click.UsageError("say which may go: --ttl 7d, --keep 100, or both")
-    if ttl is not None and not ttl:
-        raise click.UsageError("--ttl must be longer than 0")
-    settings.require_store()
-    report = settings.opened.sessions.prune(PrunePolicy(ttl=ttl, keep=keep, batch=batch), dry_run=dry_run)
-    if settings.json:
-        pruned, kept = ([each._asdict() for each in each_kind] for each_kind in (report.pruned, report.kept))
-        output.json_document({"dry_run": dry_run, "pruned": pruned, "kept": kept})
-    else:
-        _report(report)
-    if any(each.reason.startswith("error") for each in report.kept):
-        click.get_current_context().exit(PROBLEM)
-
-
-def _report(report: Any) -> None:
-    if report.pruned:
-        rows = [(each.id, each.reason, output.shown_time(each.last_active)) for each in report.pruned]
-        output.table(("ID", "REASON", "LAST ACTIVE"), rows)
-    for each in report.kept:
-        output.complain(f"{each.id} stays: {each.reason}")
-    done = "would go" if report.dry_run else "gone"
-    output.say(f"{output.count(len(report.pruned), 'session')} {done}")

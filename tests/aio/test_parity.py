@@ -38,9 +38,11 @@ PAIRS: list[tuple[type, type]] = [
     (Leaves, aio.AsyncLeaves),
     (fsstate.ToolCalls, aio.AsyncToolCalls),
     (fsstate.Steps, aio.AsyncSteps),
+    (fsstate.Trash, aio.AsyncTrash),
 ]
 # Steps that the async API is made of, and what stays with the sync side, `AsyncStore.sync`.
 INSIDE = {
+    *("filling", "keep_within_limits"),
     *("ref_of", "put_change", "create_change", "update_change", "open_edit", "change_each", "saved", "prepare"),
     *(
         "encode",

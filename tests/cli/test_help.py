@@ -24,12 +24,16 @@ NAMES = [
     "log",
     "ls",
     "migrate",
+    "pin",
     "prune",
     "put",
     "recover",
+    "restore",
     "rm",
     "sessions",
     "show",
+    "trash",
+    "unpin",
 ]
 
 
@@ -45,7 +49,12 @@ COMMANDS = dict(commands(program))
 
 def test_these_are_the_commands() -> None:
     assert sorted(program.commands) == NAMES
-    assert {("import", "claude-code"), ("export", "claude-code"), ("sessions", "show")} < COMMANDS.keys()
+    assert {
+        ("import", "claude-code"),
+        ("export", "claude-code"),
+        ("sessions", "show"),
+        ("trash", "empty"),
+    } < COMMANDS.keys()
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -30,13 +30,18 @@ RUNS: dict[str, list[str]] = {
     "log": ["audit/trail"],
     "ls": [],
     "migrate": [],
+    "pin": ["mine"],
     "prune": ["--keep", "1", "--dry-run"],
     "put": ["agents/planner", "{}"],
     "recover": [],
+    "restore": ["--all"],
     "rm": ["agents/planner"],
     "sessions": [],
     "sessions show": ["mine"],
     "show": ["mine"],
+    "trash": [],
+    "trash empty": [],
+    "unpin": ["mine"],
 }
 # These print what stands in the files, a line each.
 LINES = ("log",)
@@ -61,7 +66,7 @@ def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_every_command_is_here() -> None:
     leaves = {" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
-    assert leaves | {"sessions"} == RUNS.keys()
+    assert leaves | {"sessions", "trash"} == RUNS.keys()
 
 
 @pytest.mark.parametrize("command", RUNS)

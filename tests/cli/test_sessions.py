@@ -211,11 +211,11 @@ def test_prune_shows_before_it_does(cli: Cli, several: dict[str, str], store: St
     ]
     assert len(store.sessions) == 4
     shown = cli.out(*arguments, "--dry-run")
-    assert "3 sessions would go" in shown
+    assert "3 sessions would go to the trash" in shown
     assert several["old"] in shown
-    assert "3 sessions gone" in cli.out(*arguments)
+    assert "3 sessions went to the trash" in cli.out(*arguments)
     assert store.sessions.ids() == [several["new"]]
-    assert cli.out(*arguments) == "0 sessions gone\n"
+    assert cli.out(*arguments) == "0 sessions pruned\n"
 
 
 def test_prune_in_batches(cli: Cli, several: dict[str, str], store: Store) -> None:
@@ -242,6 +242,11 @@ def test_durations(cli: Cli, several: dict[str, str], store: Store, ttl: str, le
         ["--ttl", "-7d"],
         ["--ttl", "0d"],
         ["--keep", "0"],
+        ["--max-bytes", "0"],
+        ["--max-bytes", "5 tons"],
+        ["--max-bytes", "-1MB"],
+        ["--per", "user_id"],
+        ["--per", "user_id", "--ttl", "1d"],
         ["--ttl", f"{10**12}w"],
     ],
     ids=str,

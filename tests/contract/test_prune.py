@@ -70,27 +70,21 @@ def test_a_time_in_the_future_prunes_nothing(sessions: Sessions, clock: FakeCloc
     assert sessions.prune(WEEK).pruned == []
 
 
-def test_what_was_touched_since_the_look_stays(
-    store: Store, sessions: Sessions, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("doc", "log", "idle"):
+def test_what_was_touched_since_the_look_stays(store: Store, sessions: Sessions, clock: FakeClock) -> None:
+    for name in ("doc", "log", "goal", "idle"):
         sessions.create(id=name)
+        store.session(name).goal.set("x", id="g")
     clock.advance(days=8)
-    delete_with = store.backend.delete_with
-
-    def touch_first(ref: Ref, *arguments: object, **options: object) -> bool:
-        if ref.name == "doc":
-            sessions.move("doc", "p")
-        if ref.name == "log":
-            # Backdated, as an import is: no time tells that it came.
-            store.session("log").events.append("x", at="2020-01-01")
-        return delete_with(ref, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(store.backend, "delete_with", touch_first)
-    report = sessions.prune(WEEK)
+    plan = sessions.plan(WEEK)
+    assert len(plan.pruned) == 4
+    sessions.move("doc", "p")
+    # Backdated, as an import is: no time tells that it came.
+    store.session("log").events.append("x", at="2020-01-01")
+    store.session("goal").goal.change(status="paused")
+    report = sessions.apply(plan)
     assert [each.id for each in report.pruned] == ["idle"]
-    assert sorted(report.kept) == [Kept("doc", "touched"), Kept("log", "touched")]
-    assert sessions.ids() == ["doc", "log"]
+    assert sorted(report.kept) == [Kept("doc", "touched"), Kept("goal", "touched"), Kept("log", "touched")]
+    assert sessions.ids() == ["doc", "goal", "log"]
 
 
 def test_what_is_locked_or_written_to_stays(store: Store, sessions: Sessions, clock: FakeClock) -> None:
@@ -129,23 +123,17 @@ def test_records_that_tell_no_time_stay_and_are_named(store: Store, clock: FakeC
     planned = plans.prune(WEEK, dry_run=True)
     report = plans.prune(WEEK)
     assert [each.id for each in report.pruned] == ["plans/old.json"]
-    assert report.kept == planned.kept == [Kept("plans/timeless.json", "undated")]
+    stay = [("at_work", "in flight"), ("busy", "in flight"), ("timeless", "undated")]
+    assert report.kept == planned.kept == [Kept(f"plans/{name}.json", reason) for name, reason in stay]
     assert plans.ids() == ["at_work", "busy", "timeless"]
 
 
-def test_who_was_deleted_meanwhile_is_not_told_as_pruned(
-    store: Store, sessions: Sessions, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_was_deleted_meanwhile_is_not_told_as_pruned(sessions: Sessions, clock: FakeClock) -> None:
     sessions.create(id="old")
     clock.advance(days=8)
-    delete_with = store.backend.delete_with
-
-    def delete_first(ref: Ref, *arguments: object, **options: object) -> bool:
-        delete_with(ref, *arguments, **options)  # type: ignore[arg-type]
-        return delete_with(ref, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(store.backend, "delete_with", delete_first)
-    report = sessions.prune(WEEK)
+    plan = sessions.plan(WEEK)
+    sessions.delete("old")
+    report = sessions.apply(plan)
     assert (report.pruned, report.kept) == ([], [])
 
 

@@ -221,8 +221,11 @@ class Recorder:
     def _link(self) -> Callable[..., None]:
         real = os.link
 
-        def link(src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
-            self._do(real, src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        def link(
+            src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None,
+            follow_symlinks: bool = True,
+        ) -> None:  # fmt: skip
+            self._do(real, src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
             self._note(Call("link", os.getpid(), -1, os.fspath(src), src_dir_fd, os.fspath(dst), dst_dir_fd))
 
         return link

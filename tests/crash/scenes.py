@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -66,6 +66,11 @@ CARDS: Final = fsstate.RecordType("cards", Note, parent="sessions", migrations=_
 TYPES: Final[tuple[fsstate.RecordType[Any], ...]] = (PLANS, NOTES, CARDS)
 
 
+_LONG_AGO: Final = datetime(2025, 1, 1, tzinfo=UTC)
+_LATELY: Final = datetime(2099, 1, 1, tzinfo=UTC)
+_OLD: Final = fsstate.PrunePolicy(ttl=timedelta(days=7))
+
+
 class Hand:
     """A program that uses the store below `base`; what it imports is at `source`."""
 
@@ -104,6 +109,7 @@ class Scene(NamedTuple):
     - `living`: what another program does before, which lives on.
     - `is_mended`: what is left of a step that was killed is mended by any later try, so none makes it last: a power
       cut may undo it until then.
+    - `has_whole_renames`: it relies on a rename from one directory to another being whole after a power cut.
     """
 
     steps: Sequence[Step]
@@ -112,6 +118,7 @@ class Scene(NamedTuple):
     before: Step | None = None
     living: Step | None = None
     is_mended: bool = False
+    has_whole_renames: bool = False
 
 
 def _recover(do: Hand) -> None:
@@ -304,6 +311,78 @@ _SESSION_END: Final = Scene(
 )
 
 
+# Retention
+
+
+def _aged(do: Hand) -> None:
+    """Sessions of long ago, with what belongs to them and without, and one that is pinned."""
+    for name in ("old", "bare", "kept"):
+        do.store.sessions.create(id=name, created_at=_LONG_AGO)
+    for name in ("old", "kept"):
+        do.store.session(name).checkpoints.save("c", {"of": name})
+        do.store.session(name).events.append("x", at=_LONG_AGO)
+    do.store.sessions.update("kept", _pinned)
+
+
+def _pinned(session: fsstate.Session) -> None:
+    session.pinned = True
+
+
+def _restore_all(do: Hand) -> None:
+    trash = do.store.trash
+    trash.restore(*(item.id for item in trash.list()))
+
+
+def _prune_sessions(*, trash: bool) -> Step:
+    def step(do: Hand) -> None:
+        report = do.store.sessions.prune(_OLD, trash=trash)
+        assert all(each.reason == "pinned" for each in report.kept), report
+
+    return step
+
+
+# A folder goes from one directory to another by a rename, which the weak model of a disk may leave half done.
+_TRASHED_SESSIONS: Final = Scene(
+    before=_aged,
+    steps=(
+        _prune_sessions(trash=True),
+        _restore_all,
+        _prune_sessions(trash=True),
+        lambda do: do.store.sessions.create(id="old", title="another", created_at=_LATELY),
+        lambda do: do.store.trash.empty(),
+    ),
+    again=(_recover, _migrate, lambda do: do.store.trash.empty()),
+    has_whole_renames=True,
+)
+_DELETED_SESSIONS: Final = Scene(
+    before=_aged,
+    steps=(_prune_sessions(trash=False), lambda do: do.store.sessions.create(id="old", title="another")),
+    again=(_recover, _migrate, _prune_sessions(trash=False)),
+    # What is left of a session that is gone goes when another comes in its place.
+    is_mended=True,
+)
+
+
+def _aged_documents(do: Hand) -> None:
+    for name in ("n1", "n2", "n3"):
+        do.store.collection("things").put(name, {"created_at": "2025-01-01T00:00:00Z", "name": name})
+    for day in (1, 2, 3):
+        do.store.journal("audit", "trail").append("x", at=f"2025-01-0{day}", day=day)
+
+
+_TRASHED_DOCUMENTS: Final = Scene(
+    before=_aged_documents,
+    steps=(
+        lambda do: do.store.collection("things").prune(fsstate.PrunePolicy(keep=1)),
+        lambda do: do.store.journal("audit", "trail").prune(fsstate.PrunePolicy(keep=1)),
+        _restore_all,
+        lambda do: do.store.journal("audit", "trail").prune(_OLD),
+        lambda do: do.store.trash.empty(),
+    ),
+    again=(_recover, _migrate, lambda do: do.store.trash.empty()),
+)
+
+
 # Workflows, sources, settings
 
 
@@ -457,6 +536,9 @@ SCENES: Final[dict[str, Scene]] = {
     "migration": _MIGRATION,
     "session": _SESSION,
     "end of a session": _SESSION_END,
+    "sessions to the trash and back": _TRASHED_SESSIONS,
+    "documents and entries to the trash and back": _TRASHED_DOCUMENTS,
+    "sessions pruned at once": _DELETED_SESSIONS,
     "workflow": _WORKFLOWS,
     "sources and settings": _SOURCES,
     "import of oxios": _importing(_oxios_files, lambda do: import_oxios(do.store, do.source)),

@@ -458,7 +458,8 @@ class Trial:
 
     def _cut(self, disk: Disk, count: int, kill: int = 0, unsure: tuple[int, ...] = ()) -> None:
         budget = Budget(names=6, data=4, total=6)
-        models = [kind(disk, lambda folder: "/.fsstate" in folder, budget, self._random) for kind in _MODELS]
+        kinds = _MODELS[1:] if self._runs.scene.has_whole_renames else _MODELS
+        models = [kind(disk, lambda folder: "/.fsstate" in folder, budget, self._random) for kind in kinds]
         points = [(model, point) for model in models for point in model.points()][self.order.hand :: self.order.hands]
         share = max(1, -(-count // max(1, len(points))))
         for model, point in self._random.sample(points, min(count, len(points))):

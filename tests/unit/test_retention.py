@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fsstate.keys import NULL, key_of
 from fsstate.retention import Age, Candidate, Newest, PrunePolicy, Throttle, select_expired
+from fsstate.trimming import LogEntry, select_prefix
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 WEEK = PrunePolicy(ttl=timedelta(days=7))
@@ -20,7 +21,7 @@ def days_ago(*days: float) -> list[Candidate]:
 
 
 def ids(candidates: list[Candidate], policy: PrunePolicy) -> list[str]:
-    return [expired.id for expired in select_expired(candidates, policy, NOW)]
+    return [candidate.id for candidate, _ in select_expired(candidates, policy, NOW)]
 
 
 def test_ttl_takes_what_was_idle_for_longer_and_not_what_is_exactly_as_old() -> None:
@@ -33,7 +34,7 @@ def test_count_keeps_the_latest() -> None:
 
 def test_ttl_goes_first_and_does_not_use_up_the_count() -> None:
     found = select_expired(days_ago(1, 2, 3, 9), PrunePolicy(ttl=timedelta(days=7), keep=2), NOW)
-    assert [(each.id, each.reason) for each in found] == [("9", "ttl"), ("3", "count")]
+    assert [(each.id, reason) for each, reason in found] == [("9", "ttl"), ("3", "count")]
 
 
 def test_a_batch_takes_the_oldest() -> None:
@@ -60,18 +61,142 @@ def test_what_stays_is_never_older_than_what_goes(ages: list[float], keep: int) 
     assert all(times[old] <= times[young] for old in gone for young in times.keys() - gone)
 
 
-@pytest.mark.parametrize("limits", [{"keep": 0}, {"keep": -1}, {"batch": 0}, {"ttl": timedelta(0)}])
+def naive(candidates: list[Candidate], policy: PrunePolicy) -> list[tuple[str, str]]:
+    """What goes and why, told record by record: each is judged by how many, or how much, is younger than it."""
+    judged = [each for each in candidates if each.exempt is None and each.last_active is not None]
+    gone: dict[str, str] = {}
+
+    def age(one: Candidate) -> tuple[datetime, str]:
+        assert one.last_active is not None
+        return one.last_active, one.id
+
+    def younger(one: Candidate) -> list[Candidate]:
+        return [each for each in judged if each.id not in gone and age(each) > age(one)]
+
+    for each in judged:
+        if policy.ttl is not None and NOW - age(each)[0] > policy.ttl:
+            gone[each.id] = "ttl"
+    for each in sorted(judged, key=age):
+        group = [other for other in younger(each) if other.group == each.group]
+        if policy.keep is not None and each.id not in gone and len(group) >= policy.keep:
+            gone[each.id] = "count"
+    for each in sorted(judged, key=age):
+        stays = [each, *younger(each)]
+        if policy.max_bytes is not None and each.id not in gone and sum(one.bytes for one in stays) > policy.max_bytes:
+            gone[each.id] = "bytes"
+    told = [(each.id, gone[each.id]) for each in sorted(judged, key=age) if each.id in gone]
+    return told[: policy.batch]
+
+
+CANDIDATES = st.lists(
+    st.builds(
+        Candidate,
+        st.text("abcdefghij", min_size=1, max_size=3),
+        st.none() | st.integers(-5, 20).map(lambda days: NOW - timedelta(days=days)),
+        st.integers(0, 9),
+        st.sampled_from([None, b"u1", b"u2"]),
+        st.sampled_from([None, None, None, "pinned"]),
+    ),
+    unique_by=lambda each: each.id,
+)
+LIMIT = st.none() | st.integers(1, 4)
+
+
+@given(CANDIDATES, st.none() | st.integers(1, 15), LIMIT, st.none() | st.integers(1, 30), LIMIT)
+def test_the_same_as_judged_one_by_one(
+    candidates: list[Candidate], days: int | None, keep: int | None, max_bytes: int | None, batch: int | None
+) -> None:
+    ttl = None if days is None else timedelta(days=days)
+    policy = PrunePolicy(ttl=ttl, keep=keep, max_bytes=max_bytes, batch=batch)
+    found = [(each.id, reason) for each, reason in select_expired(candidates, policy, NOW)]
+    assert found == naive(candidates, policy)
+
+
+def naive_prefix(entries: list[LogEntry], policy: PrunePolicy) -> int:
+    """How many entries go from the start of a log."""
+    times: list[datetime | None] = []
+    for entry in entries:
+        times.append(entry.at or (times[-1] if times else None))
+    first = next((time for time in times if time is not None), None)
+    times = [time or first for time in times]
+    cuts = [0]
+    if policy.ttl is not None and first is not None:
+        cuts += [n for n in range(1, len(times) + 1) if all(t and NOW - t > policy.ttl for t in times[:n])]
+    if policy.keep is not None:
+        cuts.append(len(entries) - policy.keep)
+    if policy.max_bytes is not None:
+        sizes = [entry.size for entry in entries]
+        cuts.append(next(n for n in range(len(sizes) + 1) if sum(sizes[n:]) <= policy.max_bytes))
+    return min(max(cuts), policy.batch or len(entries))
+
+
+@given(
+    st.lists(st.tuples(st.none() | st.integers(-5, 20), st.integers(1, 9))),
+    st.none() | st.integers(1, 15), LIMIT, st.none() | st.integers(1, 30), LIMIT,
+)  # fmt: skip
+def test_a_log_goes_from_its_start(
+    told: list[tuple[int | None, int]], days: int | None, keep: int | None, max_bytes: int | None, batch: int | None
+) -> None:
+    entries = [
+        LogEntry(seq, None if age is None else NOW - timedelta(days=age), size)
+        for seq, (age, size) in enumerate(told, 1)
+    ]
+    ttl = None if days is None else timedelta(days=days)
+    policy = PrunePolicy(ttl=ttl, keep=keep, max_bytes=max_bytes, batch=batch)
+    spans, number, size = select_prefix(lambda: entries, policy, NOW)
+    assert (number, size) == (len(entries), sum(entry.size for entry in entries))
+    gone = naive_prefix(entries, policy)
+    assert sum(span.number for span in spans) == gone
+    assert sum(span.size for span in spans) == sum(entry.size for entry in entries[:gone])
+    assert [seq for span in spans for seq in range(span.first, span.last + 1)] == list(range(1, gone + 1))
+
+
+def test_keep_counts_for_each_value() -> None:
+    told = [("1", b"a"), ("2", b"a"), ("3", b"b"), ("4", b"a"), ("5", None), ("6", None)]
+    candidates = [Candidate(name, NOW - timedelta(days=int(name)), 1, group) for name, group in told]
+    assert ids(candidates, PrunePolicy(keep=1, per="user_id")) == ["6", "4", "2"]
+
+
+def test_what_is_exempt_takes_nobodys_place() -> None:
+    candidates = [Candidate("new", NOW, 100, None, "pinned"), *days_ago(1, 2)]
+    assert ids(candidates, PrunePolicy(keep=1)) == ["2"]
+    assert ids(candidates, PrunePolicy(max_bytes=1)) == []
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"keep": 0}, {"keep": -1}, {"batch": 0}, {"ttl": timedelta(0)}, {"max_bytes": 0}, {"max_bytes": -1},
+        {"ttl": timedelta(days=-1)},
+    ],
+)  # fmt: skip
 def test_a_limit_of_nothing_is_refused(limits: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="None means"):
         PrunePolicy(**limits)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    "limits", [{"keep": 1.5}, {"keep": True}, {"keep": float("nan")}, {"batch": 0.5}, {"batch": "1"}, {"ttl": 3600}]
+    "limits",
+    [
+        {"keep": 1.5},
+        {"keep": True},
+        {"keep": float("nan")},
+        {"batch": 0.5},
+        {"batch": "1"},
+        {"ttl": 3600},
+        {"max_bytes": "1MB"},
+        {"keep": 1, "per": 3},
+    ],
 )
 def test_what_is_no_limit_is_refused(limits: dict[str, object]) -> None:
-    with pytest.raises(TypeError, match="must be a"):
+    with pytest.raises(TypeError, match=r"must be (a|the name)"):
         PrunePolicy(**limits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"per": "user_id", "ttl": timedelta(1)}, {"per": "", "keep": 1}])
+def test_a_field_to_count_by_needs_a_count(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="give keep as well"):
+        PrunePolicy(**given)  # type: ignore[arg-type]
 
 
 def test_a_policy_without_limits_prunes_nothing_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

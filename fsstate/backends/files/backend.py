@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -14,13 +15,17 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from fsstate.backends.base import (
+    LOG,
     Appended,
     BadLine,
     Blob,
     Change,
     Compose,
+    Footprint,
     Held,
     LogLine,
+    Move,
+    Moved,
     Outcome,
     Ref,
     Suffix,
@@ -31,9 +36,11 @@ from fsstate.backends.files import log_lines, misnamed
 from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.documents import Documents, Signature
 from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.footprints import footprint_of
 from fsstate.backends.files.locks import RecordLock, RecordLocks
 from fsstate.backends.files.logs import LogFile
 from fsstate.backends.files.mark import FORMAT, Mark
+from fsstate.backends.files.moving import Moves
 from fsstate.backends.files.staging import Staging
 from fsstate.backends.files.tree import Tree, open_regular, refusals
 from fsstate.errors import CorruptRecordError, FsStateError, StorageError, StoreClosedError
@@ -48,6 +55,8 @@ __all__ = ["FORMAT", "FileBackend"]
 _KEPT_LOGS: Final = 32
 # Documents that are changed at once by change_many: each takes two descriptors.
 _TOGETHER: Final = 64
+# Documents that are moved at once: each takes one descriptor, and each round a few flushes.
+_MOVED_TOGETHER: Final = 128
 
 
 class FileBackend:
@@ -66,6 +75,7 @@ class FileBackend:
         self._staging = Staging(self._tree, self.options, mark.make)
         self._documents = Documents(self._tree, self._staging, self.options)
         self._belongings = Belongings(self._tree, self._staging, self._documents, self.options)
+        self._moves = Moves(self._tree, self._documents, self._belongings)
         self._mutex = threading.Lock()
         self._logs: OrderedDict[Ref, LogFile] = OrderedDict()
         # Inode, and how far a log was found sound: the next read looks no further back.
@@ -214,9 +224,17 @@ class FileBackend:
         with self._opened(ref) as (fd, _, _):
             return log_lines.checksum(fd, size)
 
-    def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
+    def trim(
+        self,
+        ref: Ref,
+        before: int,
+        *,
+        owner: Ref | None = None,
+        to: Ref | None = None,
+        confirm: Callable[[], bool] | None = None,
+    ) -> int:
         self._require_open()
-        return self._log(ref).trim(before, owner)
+        return self._log(ref).trim(before, owner, to, confirm)
 
     def delete_log(self, ref: Ref) -> bool:
         self._require_open()
@@ -294,6 +312,47 @@ class FileBackend:
         with self._locks.acquire(ref, wait) as lock:
             lock.bind_to_thread()
             return self._belongings.delete(ref, belongings, confirm, wait)
+
+    def footprint(self, ref: Ref, belongings: str | None) -> Footprint | None:
+        self._require_open()
+        path = self._tree.path(str(ref))
+        now_ns = time.time_ns()
+        with refusals("look at", path):
+            try:
+                status = os.stat(path, follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return footprint_of(status, None if belongings is None else self._tree.glance(belongings), now_ns)
+
+    def move_many(self, moves: Sequence[Move], *, timeout: float | None = None) -> list[Moved]:
+        self._require_open()
+        wait = self._wait(timeout)
+        outcomes: list[Moved] = [None] * len(moves)
+        for start in range(0, len(moves), _MOVED_TOGETHER):
+            together = list(enumerate(moves[start : start + _MOVED_TOGETHER], start))
+            with contextlib.ExitStack() as locks:
+                locked: list[tuple[int, Move]] = []
+                # In one order everywhere, so that two callers never wait for each other.
+                together.sort(key=lambda each: each[1].ref)
+                taken = self._locks.acquire_for_once((move.ref for _, move in together), wait)
+                for (index, move), lock in zip(together, taken, strict=True):
+                    if isinstance(lock, FsStateError):
+                        outcomes[index] = lock
+                    else:
+                        locks.enter_context(lock).bind_to_thread()
+                        locked.append((index, move))
+                self._moves.move_many(locked, outcomes, wait)
+        return outcomes
+
+    def put_back(self, source: Ref, target: Ref, *, owner: Ref | None = None) -> None:
+        self._require_open()
+        if source.suffix == LOG:
+            self._log(target).prepend(source, owner)
+            return
+        with self._locks.acquire(target, self.options.lock_timeout) as lock:
+            lock.bind_to_thread()
+            with contextlib.nullcontext() if owner is None else self._belongings.hold(owner):
+                self._moves.put_back(source, target)
 
     def discard(self, category: str) -> bool:
         self._require_open()

@@ -1,10 +1,11 @@
 """What belongs to a document lives and dies with it.
 
 The belongings of `sessions/a.json` lie in the folder `sessions/a/`. Whoever creates something there holds that
-folder's lock (flock) shared; a deletion holds it alone, and the locks of all logs in it. So a write that was
-acknowledged is seen by the deletion's last look, and no write comes between that look and the end of the document,
-which is the commit point. What a crash leaves behind a deletion is a folder without its document: it belongs to
-nobody.
+folder's lock (flock) shared, and makes the folder while holding the lock of `sessions/` shared. A deletion holds the
+folder's lock alone, and those of all logs in it; where there is no folder, the lock of `sessions/`, so that none comes.
+So a write that was acknowledged is seen by the deletion's last look, and no write comes between that look and the end
+of the document, which is the commit point. What a crash leaves behind a deletion is a folder without its document: it
+belongs to nobody, or to the document where that was moved to.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from fsstate.options import StoreOptions
 __all__ = ["Belongings"]
 
 _logger: Final = logging.getLogger("fsstate")
+# Seconds that are waited at least for those who make folders: each is done in an instant.
+_INSTANT: Final = 1.0
 
 
 class Belongings:
@@ -49,7 +52,7 @@ class Belongings:
     def hold(self, owner: Ref) -> Generator[None]:
         """The same, and keep it in existence until the block ends."""
         self.require(owner)
-        with self._locked_folder(owner.belongings, fcntl.LOCK_SH, self._options.lock_timeout) as directory:
+        with self._locked_folder_of(owner) as directory:
             try:
                 self.require(owner)
             except NotFoundError:
@@ -65,15 +68,8 @@ class Belongings:
             # No change, but one that lasts: who deleted it may have been killed before it did.
             self._documents.change(ref, lambda _: None)
             return False
-        deadline = time.monotonic() + timeout
-        with self._locked_folder(folder, fcntl.LOCK_EX, timeout) as directory, contextlib.ExitStack() as locks:
-            self._lock_logs(directory, folder, (timeout, deadline), locks)
-            if not confirm():
-                # It may have been made for its lock's sake only; one that is in use is not empty and stays.
-                with contextlib.suppress(OSError):
-                    os.rmdir(directory.path)
-                return False
-            self._documents.change(ref, lambda _: None)
+        if not self._end_together(ref, folder, confirm, timeout):
+            return False
         try:
             self._remove(folder)
         except StorageError as error:
@@ -99,7 +95,7 @@ class Belongings:
         path = self._tree.path(folder)
         try:
             with refusals("remove", path):
-                remove = self._staging.take_away(parent, name)
+                remove = self._take_away(parent, name)
         except StorageError as error:
             if error.errno == errno.ENOENT:
                 return False
@@ -115,30 +111,91 @@ class Belongings:
             _logger.warning("%s was removed, but not all of its space was given back: %s", path, error)
         return True
 
+    def _take_away(self, parent: Directory, name: str) -> Callable[[], None]:
+        try:
+            return self._staging.take_away(parent, name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        # On another device it can only be removed where it is, one file after the other.
+        parent.remove(name)
+        return lambda: None
+
+    # -- what keeps others out
+
     @contextlib.contextmanager
-    def _locked_folder(self, folder: str, operation: int, timeout: float) -> Generator[Directory]:
+    def alone_with(self, folder: str, timeout: float) -> Generator[Directory | None]:
+        """Keep everybody from writing to a folder and the logs in it; None when there is no such folder.
+
+        Raises LockTimeoutError when somebody writes there for longer than `timeout`.
+        """
+        deadline = time.monotonic() + timeout
+        while (directory := self._tree.glance(folder)) is not None:
+            with _lock_of(directory, folder, fcntl.LOCK_EX, timeout, deadline) as is_current:
+                if is_current:
+                    with contextlib.ExitStack() as locks:
+                        self._lock_logs(directory, folder, (timeout, deadline), locks)
+                        yield directory
+                    return
+        yield None
+
+    @contextlib.contextmanager
+    def closed_to_newcomers(self, category: str, timeout: float) -> Generator[None]:
+        """Let nobody make a folder for a document of a category until the block ends."""
+        timeout = max(timeout, _INSTANT)
+        deadline = time.monotonic() + timeout
+        while (directory := self._tree.find(category)) is not None:
+            with _lock_of(directory, category, fcntl.LOCK_EX, timeout, deadline) as is_current:
+                if is_current:
+                    yield
+                    return
+        yield
+
+    def _end_together(self, ref: Ref, folder: str, confirm: Callable[[], bool], timeout: float) -> bool:
+        """End a document while nobody writes to what belongs to it, if `confirm` says so."""
+        with contextlib.ExitStack() as locks:
+            if self._tree.find(folder) is None:
+                locks.enter_context(self.closed_to_newcomers(ref.category, timeout))
+            # Also where there was none a moment ago: whoever made it meanwhile is done with that.
+            locks.enter_context(self.alone_with(folder, timeout))
+            if not confirm():
+                return False
+            self._documents.change(ref, lambda _: None)
+            return True
+
+    @contextlib.contextmanager
+    def _locked_folder_of(self, owner: Ref) -> Generator[Directory]:
+        """The folder of what belongs to an owner, shared with others who write there."""
+        timeout = self._options.lock_timeout
         deadline = time.monotonic() + timeout
         while True:
-            directory = self._tree.make(folder)
-            with refusals("lock", directory.path):
-                lock = Lockable.open_directory(directory)
-                if not lock.lock(max(0.0, deadline - time.monotonic()), operation):
-                    raise LockTimeoutError(folder, timeout)
-            try:
-                if lock.is_current():
+            directory = self._folder_of(owner, timeout, deadline)
+            with _lock_of(directory, owner.belongings, fcntl.LOCK_SH, timeout, deadline) as is_current:
+                if is_current:
                     yield directory
                     return
-            finally:
-                lock.close()
+
+    def _folder_of(self, owner: Ref, timeout: float, deadline: float) -> Directory:
+        found = self._tree.find(owner.belongings)
+        while found is None or not found.lasting:
+            category = self._tree.find(owner.category)
+            if category is None:
+                raise NotFoundError(self._tree.path(str(owner)))
+            with _lock_of(category, owner.category, fcntl.LOCK_SH, timeout, deadline) as is_current:
+                if is_current:
+                    self.require(owner)
+                    found = self._tree.make(owner.belongings)
+        return found
 
     def _lock_logs(
         self, directory: Directory, folder: str, wait: tuple[float, float], locks: contextlib.ExitStack
     ) -> None:
-        for name in directory.files():
+        files, folders = directory.kinds()
+        for name in files:
             if name.endswith(LOG):
                 self._lock_log(directory, name, wait, locks)
-        for name in directory.folders():
-            below = self._tree.find(f"{folder}/{name}")
+        for name in folders:
+            below = self._tree.glance(f"{folder}/{name}")
             if below is not None:
                 self._lock_logs(below, f"{folder}/{name}", wait, locks)
 
@@ -154,3 +211,16 @@ class Belongings:
             # Else a trim replaced it meanwhile, and the lock of what it was keeps nobody out.
             if log.is_current():
                 return
+
+
+@contextlib.contextmanager
+def _lock_of(directory: Directory, name: str, operation: int, timeout: float, deadline: float) -> Generator[bool]:
+    """Hold a directory's own lock; says whether it still has its place, without which the lock keeps nobody out."""
+    with refusals("lock", directory.path):
+        lock = Lockable.open_directory(directory)
+        if not lock.lock(max(0.0, deadline - time.monotonic()), operation):
+            raise LockTimeoutError(name, timeout)
+    try:
+        yield lock.is_current()
+    finally:
+        lock.close()

@@ -188,7 +188,7 @@ class Documents:
         """Read, change and replace one document. Requires: its lock is held."""
         blob, touched = self._replace(ref, change)
         if touched is not None:
-            self._make_name_last(touched, [ref])
+            self.make_names_last(touched, [ref])
         return blob
 
     def change_many(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome]) -> None:
@@ -212,7 +212,7 @@ class Documents:
         _work_together(work, _HANDS if self._flush and len(changes) >= _MANY else 1)
         for directory, places in touched.items():
             try:
-                self._make_name_last(directory, [ref for _, ref in places])
+                self.make_names_last(directory, [ref for _, ref in places])
             except OutcomeUnknownError as unknown:
                 for index, ref in places:
                     path = self._tree.path(str(ref))
@@ -257,7 +257,7 @@ class Documents:
         except OSError as error:
             self._unsure.add(ref)
             raise OutcomeUnknownError.of("make sure of", self._tree.path(str(ref)), error) from error
-        self._make_name_last(directory, [ref])
+        self.make_names_last(directory, [ref])
 
     def _remember_lasting(self, ref: Ref, signature: Signature) -> None:
         if len(self._lasting) >= _KEPT:
@@ -320,7 +320,8 @@ class Documents:
             if again is None or again.blob.data != found.blob.data:
                 raise ChangedMeanwhileError
 
-    def _make_name_last(self, directory: Directory, refs: list[Ref]) -> None:
+    def make_names_last(self, directory: Directory, refs: list[Ref], *, went: bool = False) -> None:
+        """Make it last that documents in a directory came, or went. Raises OutcomeUnknownError."""
         try:
             self._tree.sync(directory)
         except OSError as error:
@@ -329,7 +330,7 @@ class Documents:
             raise OutcomeUnknownError.of("make sure of", path, error) from error
         if self._unsure:
             self._unsure.difference_update(refs)
-        for ref in refs if self._flush else ():
+        for ref in refs if self._flush and not went else ():
             with contextlib.suppress(OSError):
                 self._remember_lasting(ref, Signature.of(os.stat(self._tree.path(str(ref)), follow_symlinks=False)))
 

@@ -22,7 +22,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
@@ -31,7 +31,14 @@ from fsstate.backends.files import log_lines
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.staging import Staging
 from fsstate.backends.files.tree import Tree, flush_data, refusals, write_all
-from fsstate.errors import FsStateError, LockTimeoutError, OutcomeUnknownError, StorageError
+from fsstate.errors import (
+    AlreadyExistsError,
+    FsStateError,
+    LockTimeoutError,
+    NotFoundError,
+    OutcomeUnknownError,
+    StorageError,
+)
 from fsstate.options import StoreOptions
 
 __all__ = ["Gatekeeper", "LogFile"]
@@ -355,10 +362,10 @@ class LogFile:
 
     # -- replacing the file
 
-    def trim(self, before: int, owner: Ref | None) -> int:
-        """Remove the entries with a seq lower than `before`, and the space they take."""
+    def trim(self, before: int, owner: Ref | None, to: Ref | None, confirm: Callable[[], bool] | None) -> int:
+        """Remove the entries with a seq lower than `before`, and the space they take; with `to`, keep them there."""
         with self._locked(owner) as exists:
-            if not exists:
+            if not exists or (confirm is not None and not confirm()):
                 return 0
             tail = self._ready_tail()
             # Only now: a file that needs mending was written anew.
@@ -366,11 +373,59 @@ class LogFile:
             assert file is not None
             start, removed, rest = _split_at(file, before, tail.end)
             if removed:
+                if to is not None:
+                    self._keep_apart(file, start, to)
                 self._rewrite(start, b"" if rest else b'{"seq":%d,%s}\n' % (tail.seq, TRIM_MARKER))
             else:
                 # Who trimmed it so far may have been killed before that would last.
                 self._make_seen_last(file, tail)
             return removed
+
+    def _keep_apart(self, file: Lockable, end: int, to: Ref) -> None:
+        """Copy what stands before `end` to a log of its own. It lasts before anything is removed."""
+        directory = self._tree.make(to.category)
+        with self._staging.create(b"", like=os.fstat(file.fd)) as staged:
+            _copy(file.fd, 0, staged.fd, end)
+            if self._flush:
+                flush_data(staged.fd)
+            staged.move(directory, _file_name(to))
+        self._tree.sync(directory)
+
+    def prepend(self, source: Ref, owner: Ref | None) -> None:
+        """Put what was kept apart in front of the entries, and take it away there."""
+        old = self._tree.find(source.category)
+        kept = None if old is None else Lockable.open_file(old, _file_name(source), os.O_RDWR)
+        if old is None or kept is None:
+            raise NotFoundError(self._tree.path(str(source)))
+        with contextlib.closing(kept), self._leader, refusals("restore", self.path):
+            self._lock(owner)
+            try:
+                if owner is not None:
+                    self._gate.require(owner)
+                self._put_in_front(kept)
+            finally:
+                self._unlock()
+            os.unlink(_file_name(source), dir_fd=old.fd)
+            self._tree.sync(old)
+
+    def _put_in_front(self, kept: Lockable) -> None:
+        tail = self._ready_tail()
+        file = self._file
+        assert file is not None
+        end = os.fstat(kept.fd).st_size
+        behind, first = _first_line(file, tail.end)
+        last = _find_tail(kept, end, None).seq
+        if first is None or first.seq > last:
+            self._rewrite(0, front=(kept, end))
+        elif isinstance(first, log_lines.Marker) and first.seq == last:
+            # It stood for the very entries that come back.
+            self._rewrite(behind, front=(kept, end))
+        elif _first_line(kept, end)[1] != first:
+            message = f"{self.path} begins with entry {first.seq}: those up to {last} do not belong in front of it"
+            raise AlreadyExistsError(self.path, f"{message}; restore what was trimmed last first")
+        else:
+            # They never went: who trimmed it was killed before.
+            self._make_seen_last(file, tail)
 
     def delete(self) -> bool:
         """Delete the log. Returns whether it existed."""
@@ -382,12 +437,17 @@ class LogFile:
             self._make_name_last()
             return exists
 
-    def _rewrite(self, start: int, head: bytes = b"") -> None:
-        """Put a fresh file, `head` and the bytes from `start`, in the place of this one. Requires: the lock is held."""
+    def _rewrite(self, start: int, head: bytes = b"", front: tuple[Lockable, int] | None = None) -> None:
+        """Put a fresh file in the place of this one. Requires: the lock is held.
+
+        It holds the bytes of `front` up to an offset, `head`, and this one's bytes from `start`.
+        """
         old = self._file
         assert old is not None
         directory = self._tree.make(self.ref.category)
         with refusals("rewrite", self.path), self._staging.create(head, like=os.fstat(old.fd)) as staged:
+            if front is not None:
+                _copy(front[0].fd, 0, staged.fd, front[1])
             _copy(old.fd, start, staged.fd)
             if self._flush:
                 flush_data(staged.fd)
@@ -495,7 +555,15 @@ def _split_at(file: Lockable, before: int, end: int) -> tuple[int, int, bool]:
     return start, removed, False
 
 
-def _copy(source: int, start: int, target: int) -> None:
-    while data := os.pread(source, _COPY, start):
+def _first_line(file: Lockable, end: int) -> tuple[int, LogLine | None]:
+    """The first line that is an entry, or stands for some, and the offset behind it."""
+    for behind, parsed in log_lines.forwards(file.fd, 0, end):
+        if isinstance(parsed, LogLine):
+            return behind, parsed
+    return 0, None
+
+
+def _copy(source: int, start: int, target: int, end: int | None = None) -> None:
+    while data := os.pread(source, _COPY if end is None else min(_COPY, end - start), start):
         write_all(target, data)
         start += len(data)

@@ -132,6 +132,18 @@ class Directory:
         with self.entries() as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
+    def kinds(self) -> tuple[list[str], list[str]]:
+        """The names of the plain files and of the directories in it, in no order."""
+        files: list[str] = []
+        folders: list[str] = []
+        with self.entries() as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+        return files, folders
+
     @contextlib.contextmanager
     def entries(self) -> Generator[Iterator[os.DirEntry[str]]]:
         """All that is in it, in no order, for the length of a block."""
@@ -153,9 +165,10 @@ class Directory:
         except OSError as error:
             if error.errno not in (errno.EISDIR, errno.EPERM):
                 raise
-            self._remove_directory(name)
+            self.remove_folder(name)
 
-    def _remove_directory(self, name: str) -> None:
+    def remove_folder(self, name: str) -> None:
+        """Remove a directory with all that is below it."""
         below = self.below(name)
         with below.entries() as entries:
             names = [entry.name for entry in entries]
@@ -170,7 +183,8 @@ class Tree:
     def __init__(self, root: str, options: StoreOptions) -> None:
         self.root = root
         self._mode = options.directory_mode
-        self._flush = options.durability == "full"
+        # Whether what is acknowledged is to survive a power cut.
+        self.flushes = options.durability == "full"
         self._kept: OrderedDict[str, Directory] = OrderedDict()
         self._mutex = threading.Lock()
 
@@ -197,6 +211,14 @@ class Tree:
             return kept
         return self._reach(below, make=False)
 
+    def glance(self, below: str) -> Directory | None:
+        """As `find`, for one of many that are looked at once: it takes no place among those that are kept."""
+        if not below or below in self._kept:
+            return self.find(below)
+        above, _, name = below.rpartition("/")
+        parent = self.glance(above)
+        return None if parent is None else self._step(parent, name, below, make=False, keep=False)
+
     def make(self, below: str) -> Directory:
         """The same, making it and what is missing above it. Raises UnsafePathError where a file stands in the way."""
         kept = self._kept.get(below)
@@ -210,7 +232,7 @@ class Tree:
 
     def sync(self, directory: Directory) -> None:
         """Make the names in a directory survive a power cut."""
-        if self._flush:
+        if self.flushes:
             _sync(directory.fd)
 
     def _reach(self, below: str, *, make: bool) -> Directory | None:
@@ -235,7 +257,7 @@ class Tree:
                 self._kept.popitem(last=False)
         return directory
 
-    def _step(self, parent: Directory, segment: str, below: str, *, make: bool) -> Directory | None:
+    def _step(self, parent: Directory, segment: str, below: str, *, make: bool, keep: bool = True) -> Directory | None:
         known = self._known(below, make=make)
         if known is not None:
             return known
@@ -249,7 +271,7 @@ class Tree:
         directory = Directory(fd, self.path(below), parent)
         if make:
             self._make_lasting(parent, directory, made=made)
-        return self._keep(below, directory)
+        return self._keep(below, directory) if keep else directory
 
     def _make_entry(self, parent: Directory, segment: str) -> bool:
         try:
@@ -326,7 +348,7 @@ class Tree:
         return True
 
     def _sync_path(self, path: str) -> None:
-        if not self._flush:
+        if not self.flushes:
             return
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
