@@ -15,11 +15,14 @@ Every backend guarantees:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fsstate.errors import CorruptRecordError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = [
     "JSON",
@@ -30,15 +33,21 @@ __all__ = [
     "Backend",
     "BadLine",
     "Blob",
+    "Cache",
     "Change",
     "Compose",
     "Held",
     "LogLine",
     "Outcome",
     "Ref",
+    "State",
     "Suffix",
+    "Survey",
     "Unknown",
+    "Visit",
 ]
+
+R = TypeVar("R")
 
 Suffix: TypeAlias = Literal[".json", ".md", ".jsonl"]
 
@@ -106,6 +115,52 @@ class BadLine(NamedTuple):
     offset: int
     line: int | None
     column: int | None
+
+
+class Survey(NamedTuple):
+    """What a look at a category shows beside an earlier one.
+
+    - `changed`: the names of the records that are new or look other than before.
+    - `gone`: the names of those that are no longer there, or never were more than a folder.
+    - `kept`: the keys of what was known and still holds; all other keys are to be forgotten.
+    - `stretches`: what is to be remembered besides those, by its keys.
+    """
+
+    changed: set[str]
+    gone: set[str]
+    kept: set[int]
+    stretches: dict[int, bytes]
+
+
+class State(NamedTuple):
+    """What a cache's content is called: two are equal only if nobody wrote in between, and it is the same content."""
+
+    born: str
+    writes: int
+
+
+class Visit(NamedTuple):
+    """A cache, open for one piece of work: its content is called `state` now, and `after` once the work is done."""
+
+    db: sqlite3.Connection
+    state: State
+    after: State
+
+
+class Cache(Protocol):
+    """A database for what can be computed again, shared by all processes. It may be empty at any moment.
+
+    Work is done in one transaction, and from the beginning again if the database turned out to be broken: it must not
+    count on having been done once. Its errors go on to the caller; the database's own never do.
+    """
+
+    def read(self, work: Callable[[Visit], R]) -> R:
+        """Do work that writes nothing."""
+        ...
+
+    def write(self, work: Callable[[Visit], R]) -> R:
+        """Do work that writes, all or nothing, while nobody else writes."""
+        ...
 
 
 class Held(Protocol):
@@ -194,6 +249,15 @@ class Backend(Protocol):
         """
         ...
 
+    def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
+        """Which records of a category look other than when `known` was remembered, told without reading any.
+
+        `known` is what the last survey, with the same arguments, gave to keep and to remember; nothing, at the first.
+        With `belongings` a record also looks otherwise when a log that belongs to it does, or anything was made,
+        replaced or removed in a folder of its own. Names that fsstate would refuse are treated as `names` does.
+        """
+        ...
+
     def lock(self, ref: Ref, *, timeout: float | None = None) -> Held:
         """Take a document's lock. Raises LockTimeoutError after `timeout` seconds (None: the options' default)."""
         ...
@@ -259,6 +323,10 @@ class Backend(Protocol):
 
     def prepare(self) -> None:
         """Make what the first write would make besides its record, so that the place is known as a store."""
+        ...
+
+    def cache(self, name: str, schema: str) -> Cache | None:
+        """A database with the tables of `schema`; None where all that would be in it costs nothing to ask again."""
         ...
 
     def location(self, ref: Ref) -> str:

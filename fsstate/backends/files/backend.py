@@ -9,9 +9,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fsstate.backends.base import (
     Appended,
@@ -24,6 +24,7 @@ from fsstate.backends.base import (
     Outcome,
     Ref,
     Suffix,
+    Survey,
     Unknown,
 )
 from fsstate.backends.files import log_lines, misnamed
@@ -38,6 +39,9 @@ from fsstate.backends.files.tree import Tree, open_regular, refusals
 from fsstate.errors import CorruptRecordError, FsStateError, StorageError, StoreClosedError
 from fsstate.forks import renew_in_children
 from fsstate.options import StoreOptions
+
+if TYPE_CHECKING:
+    from fsstate.backends.files.cache import CacheFile
 
 __all__ = ["FORMAT", "FileBackend"]
 
@@ -66,6 +70,7 @@ class FileBackend:
         self._logs: OrderedDict[Ref, LogFile] = OrderedDict()
         # Inode, and how far a log was found sound: the next read looks no further back.
         self._sound: dict[Ref, tuple[int, int]] = {}
+        self._caches: dict[str, CacheFile] = {}
         # Not in the store's keeping: a claim must be found however many other logs are written meanwhile.
         self._claims: dict[Ref, LogFile] = {}
         mark.check()
@@ -159,6 +164,13 @@ class FileBackend:
         if directory is None:
             return []
         return misnamed.sift(directory.folders(), directory.path)
+
+    def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
+        self._require_open()
+        # Imported at its first use: a program that lists nothing does without.
+        from fsstate.backends.files.survey import survey
+
+        return survey(self._tree.find(category), suffix, known, belongings=belongings)
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> RecordLock:
         self._require_open()
@@ -287,6 +299,17 @@ class FileBackend:
         self._require_open()
         self._staging.folder()
 
+    def cache(self, name: str, schema: str) -> CacheFile:
+        self._require_open()
+        # Imported at its first use, which brings SQLite along.
+        from fsstate.backends.files.cache import CacheFile
+
+        with self._mutex:
+            known = self._caches.get(name)
+            if known is None:
+                known = self._caches[name] = CacheFile(self._tree, self.options, name, schema)
+            return known
+
     def location(self, ref: Ref) -> str:
         return self._tree.path(str(ref))
 
@@ -295,6 +318,9 @@ class FileBackend:
         self._finalizer()
         with self._mutex:
             self._logs.clear()
+            caches, self._caches = self._caches, {}
+        for cache in caches.values():
+            cache.close()
         self._tree.forget()
 
     def _wait(self, timeout: float | None) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from fsstate.backends.files.flocks import Lockable
-from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, Tree, write_all
+from fsstate.backends.files.tree import Directory, Tree, write_all
 from fsstate.options import StoreOptions
 
 __all__ = ["Staged", "Staging"]
@@ -163,7 +163,7 @@ class Staging:
             name = os.urandom(8).hex()
             os.mkdir(name, 0o700, dir_fd=parent.fd)
             with contextlib.suppress(FileNotFoundError):
-                folder = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=parent.fd), f"{parent.path}/{name}", parent)
+                folder = parent.below(name)
                 lock = Lockable.open_directory(folder)
                 # A sweeper may have taken it for a dead one's between mkdir and here.
                 if lock.try_lock() and lock.is_current():
@@ -173,7 +173,7 @@ class Staging:
         for name in parent.folders():
             # What cannot be removed now does no harm.
             with contextlib.suppress(OSError):
-                folder = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=parent.fd), f"{parent.path}/{name}", parent)
+                folder = parent.below(name)
                 lock = Lockable.open_directory(folder)
                 try:
                     if lock.try_lock():

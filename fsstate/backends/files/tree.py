@@ -118,18 +118,23 @@ class Directory:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
+    def below(self, name: str) -> Directory:
+        """Open a directory in it. Raises OSError, also for a symlink."""
+        return Directory(os.open(name, OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}", self)
+
     def files(self) -> list[str]:
         """The names of the plain files in it, in no order."""
-        with self._entries() as entries:
+        with self.entries() as entries:
             return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
 
     def folders(self) -> list[str]:
         """The names of the directories in it, in no order."""
-        with self._entries() as entries:
+        with self.entries() as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
     @contextlib.contextmanager
-    def _entries(self) -> Generator[Iterator[os.DirEntry[str]]]:
+    def entries(self) -> Generator[Iterator[os.DirEntry[str]]]:
+        """All that is in it, in no order, for the length of a block."""
         with refusals("list", self.path):
             # A descriptor of its own: two listings on one share its position, and each misses what the other took.
             fd = os.open(".", OPEN_DIRECTORY, dir_fd=self.fd)
@@ -151,8 +156,8 @@ class Directory:
             self._remove_directory(name)
 
     def _remove_directory(self, name: str) -> None:
-        below = Directory(os.open(name, OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}", self)
-        with below._entries() as entries:
+        below = self.below(name)
+        with below.entries() as entries:
             names = [entry.name for entry in entries]
         for each in names:
             below.remove(each)

@@ -1,0 +1,363 @@
+"""A SQLite database for what can be computed again: it may vanish, break or be written to by anybody, at any moment.
+
+- Nothing in it is waited for: it is written without a flush. What a power cut leaves of it is not believed.
+- A seal beside the file says how the file looked when a store wrote to it last, and in which run of the machine. A file
+  that looks otherwise was written to by somebody else, or by a writer that was killed: it is thrown away. So nothing
+  that is read here was ever damaged, cut off or forged, whatever SQLite itself would have noticed of it.
+- Writers take turns by a file lock, across processes; readers wait for nobody but a commit.
+- Where there can be no such file (a read-only directory, a full disk, a file system without locks), and in a store that
+  has no `.fsstate` folder yet, which readers must not make, the database is in memory and this process's own.
+
+Whoever uses it hands over work, which is done again, from the beginning, when the database had to be thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+import orjson
+
+from fsstate.backends.base import State, Visit
+from fsstate.backends.files.documents import Signature
+from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.tree import Directory, Tree, open_regular, refusals, write_all
+from fsstate.errors import FsStateError, LockTimeoutError
+from fsstate.forks import renew_in_children
+from fsstate.options import StoreOptions
+
+__all__ = ["CacheFile"]
+
+R = TypeVar("R")
+
+_HOME: Final = ".fsstate"
+_FOLDER: Final = ".fsstate/cache"
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_LONGEST_SEAL: Final = 4096
+# Who found it broken this often within one piece of work does it in memory.
+_ATTEMPTS: Final = 3
+# https://www.sqlite.org/rescode.html: what says that the file is not what was written. All others say that it cannot be
+# used here: locked, full, read-only, not to be opened.
+_BROKEN: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
+
+_log: Final = logging.getLogger("fsstate")
+# In a forked child the parent's connections: closing one would do the parent's business a second time.
+_abandoned: Final[list[sqlite3.Connection]] = []
+
+
+class CacheFile:
+    """One database, `.fsstate/cache/<name>.sqlite`, with the tables of `schema`. Threads use it one after the other."""
+
+    def __init__(self, tree: Tree, options: StoreOptions, name: str, schema: str) -> None:
+        self.path = tree.path(f"{_FOLDER}/{name}.sqlite")
+        self._tree = tree
+        self._options = options
+        self._name = name
+        self._schema = schema
+        self._version = hashlib.sha256(f"{schema} {sqlite3.sqlite_version}".encode()).hexdigest()
+        self._mutex = threading.RLock()
+        # At most one, and the inode that it reads: 0 is the memory.
+        self._open: list[tuple[sqlite3.Connection, int]] = []
+        self._is_private = False
+        # There was no folder for it, and may be one later.
+        self._is_homeless = False
+        self._finalizer = weakref.finalize(self, _close, self._open)
+        renew_in_children(self)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the database is in memory, because there can be no file."""
+        return self._is_private
+
+    def read(self, work: Callable[[Visit], R]) -> R:
+        """Do work that writes nothing, on one state of the database."""
+        return self._do(self._read, work)
+
+    def write(self, work: Callable[[Visit], R]) -> R:
+        """Do work that writes, all or nothing, while nobody else does. What it raises leaves everything as it was."""
+        return self._do(self._write, work)
+
+    def close(self) -> None:
+        """Give back the file, or the memory. It is opened again when it is used again."""
+        with self._mutex:
+            _close(self._open)
+            self._is_private = False
+
+    def after_fork(self) -> None:
+        """In a forked child: the connection is the parent's."""
+        self._mutex = threading.RLock()
+        _abandoned.extend(connection for connection, _ in self._open)
+        self._open.clear()
+        self._is_private = False
+
+    # Inside
+
+    def _do(self, attempt: Callable[[Callable[[Visit], R]], R], work: Callable[[Visit], R]) -> R:
+        with self._mutex:
+            self._settle()
+            for _ in range(_ATTEMPTS):
+                try:
+                    return attempt(_passing_on(work))
+                except _WorkError as failed:
+                    raise failed.error from None
+                except _BrokenError:
+                    self._throw_away()
+                except (sqlite3.Error, OSError, FsStateError) as error:
+                    if self._is_private:
+                        raise
+                    if _is_broken(error):
+                        self._throw_away()
+                    else:
+                        self._go_private(error)
+            self._go_private(RuntimeError("it breaks again and again"))
+            return attempt(work)
+
+    def _settle(self) -> None:
+        """Decide whether there is a place for the file. A store that nobody wrote to has none, and gets none here."""
+        has_home = self._tree.find(_HOME) is not None
+        if self._is_homeless and has_home:
+            self.close()
+            self._is_homeless = False
+        elif not self._is_private and not has_home:
+            self._go_private(None)
+            self._is_homeless = True
+
+    def _read(self, work: Callable[[Visit], R]) -> R:
+        connection = self._valid()
+        with _transaction(connection, "BEGIN"):
+            state = _state(connection)
+            return work(Visit(connection, state, state))
+
+    def _write(self, work: Callable[[Visit], R]) -> R:
+        if self._is_private:
+            return _commit(self._valid(), work)
+        folder = self._tree.make(_FOLDER)
+        with self._alone(folder):
+            result = _commit(self._valid(locked=True), work)
+            self._seal(folder)
+            return result
+
+    def _valid(self, *, locked: bool = False) -> sqlite3.Connection:
+        """A connection to a file that is as a store left it, made if need be. `locked`: we are alone already."""
+        if self._is_private:
+            return self._open[0][0]
+        seal = self._sealed()
+        if seal is None:
+            folder = self._tree.make(_FOLDER)
+            with contextlib.nullcontext() if locked else self._alone(folder):
+                # A writer may have been between its commit and its seal.
+                seal = self._sealed() or self._begin(folder)
+        if not self._open or self._open[0][1] != seal.inode:
+            self._connect(seal.inode)
+        return self._open[0][0]
+
+    def _sealed(self) -> Signature | None:
+        """How the file looks, if that is how the last writer left it; else None."""
+        folder = self._tree.find(_FOLDER)
+        fd = None if folder is None else open_regular(folder, f"{self._name}.seal", os.O_RDONLY)
+        if folder is None or fd is None:
+            return None
+        try:
+            told = os.read(fd, _LONGEST_SEAL)
+        finally:
+            os.close(fd)
+        try:
+            looks = self._looks(folder)
+        except FileNotFoundError:
+            return None
+        return looks if told == self._told(looks) else None
+
+    def _looks(self, folder: Directory) -> Signature:
+        return Signature.of(os.stat(f"{self._name}.sqlite", dir_fd=folder.fd, follow_symlinks=False))
+
+    def _told(self, looks: Signature) -> bytes:
+        return orjson.dumps({"boot": _boot(), "version": self._version, "file": list(looks)}) + b"\n"
+
+    def _seal(self, folder: Directory) -> None:
+        """Say that the file is as it is meant to be. Requires: the lock is held."""
+        # Replaced as a whole, lest anybody reads half of it.
+        self._create(folder, "seal.new", self._told(self._looks(folder)))
+        os.replace(f"{self._name}.seal.new", f"{self._name}.seal", src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+
+    def _create(self, folder: Directory, suffix: str, data: bytes = b"") -> None:
+        folder.remove(f"{self._name}.{suffix}")
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        fd = os.open(f"{self._name}.{suffix}", flags, self._options.file_mode, dir_fd=folder.fd)
+        try:
+            write_all(fd, data)
+        finally:
+            os.close(fd)
+
+    def _begin(self, folder: Directory) -> Signature:
+        """Begin the database anew. Requires: the lock is held."""
+        _close(self._open)
+        for suffix in ("seal", "sqlite-journal", "sqlite-wal", "sqlite-shm"):
+            folder.remove(f"{self._name}.{suffix}")
+        self._create(folder, "sqlite")
+        self._lay_out(self._connect(self._looks(folder).inode))
+        self._seal(folder)
+        return self._looks(folder)
+
+    def _lay_out(self, connection: sqlite3.Connection) -> None:
+        connection.executescript(self._schema)
+        connection.execute("CREATE TABLE fsstate_state (born TEXT, writes INTEGER)")
+        connection.execute("INSERT INTO fsstate_state VALUES (?, 0)", (os.urandom(8).hex(),))
+
+    def _connect(self, inode: int) -> sqlite3.Connection:
+        _close(self._open)
+        connection = sqlite3.connect(
+            f"file:{quote(self.path)}?mode=rw",
+            timeout=self._options.lock_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=True,
+        )
+        self._open.append((connection, inode))
+        # A flush would double what a save costs. Only where one run of the machine looks like the other it is needed.
+        connection.execute(f"PRAGMA synchronous = {'OFF' if _boot() else 'FULL'}")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -8000")
+        # Put there between the look and the opening, it is not what was sealed.
+        if os.stat(self.path, follow_symlinks=False).st_ino != inode:
+            raise _BrokenError
+        return connection
+
+    @contextlib.contextmanager
+    def _alone(self, folder: Directory) -> Generator[None]:
+        """Keep other writers out for the length of a block."""
+        lock = self._lock(folder)
+        try:
+            yield
+        finally:
+            lock.close()
+
+    def _lock(self, folder: Directory) -> Lockable:
+        seconds = self._options.lock_timeout
+        flags = os.O_RDWR | os.O_CREAT
+        while (lock := Lockable.open_file(folder, f"{self._name}.lock", flags, self._options.file_mode)) is not None:
+            with refusals("lock", lock.path):
+                if not lock.lock(seconds):
+                    raise LockTimeoutError(lock.path, seconds)
+            if lock.is_current():
+                return lock
+            lock.close()
+        raise _BrokenError
+
+    def _throw_away(self) -> None:
+        """Have the next user begin anew: a file without a seal is nobody's."""
+        _close(self._open)
+        with contextlib.suppress(OSError, FsStateError):
+            folder = self._tree.find(_FOLDER)
+            if folder is not None:
+                folder.remove(f"{self._name}.seal")
+
+    def _go_private(self, reason: Exception | None) -> None:
+        """Keep the database in memory from now on, beginning with what the file holds if that can be read."""
+        _close(self._open)
+        if reason is not None:
+            # As text: an error kept by a log handler keeps frames and files.
+            _log.warning("%s cannot be used, so what it is for takes longer here: %s", self.path, str(reason))
+        memory = self._copied()
+        if memory is None:
+            memory = _in_memory()
+            self._lay_out(memory)
+        self._open.append((memory, 0))
+        self._is_private = True
+
+    def _copied(self) -> sqlite3.Connection | None:
+        """What the file holds, in memory; None if it cannot be read or is not as a store left it."""
+        memory = _in_memory()
+        with contextlib.suppress(sqlite3.Error, OSError, FsStateError):
+            seal = self._sealed()
+            with contextlib.closing(sqlite3.connect(f"file:{quote(self.path)}?mode=ro", timeout=0, uri=True)) as file:
+                file.backup(memory)
+            if seal is not None and self._sealed() == seal and _state(memory):
+                return memory
+        memory.close()
+        return None
+
+
+class _BrokenError(Exception):
+    """The file is not what a store left there."""
+
+
+class _WorkError(Exception):
+    """The work itself failed, whatever the state of the database."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _passing_on(work: Callable[[Visit], R]) -> Callable[[Visit], R]:
+    def passing(visit: Visit) -> R:
+        try:
+            return work(visit)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            raise _WorkError(error) from error
+
+    return passing
+
+
+def _is_broken(error: Exception) -> bool:
+    # Extended codes have the primary one in their last byte.
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _BROKEN
+
+
+def _in_memory() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+
+def _close(connections: list[tuple[sqlite3.Connection, int]]) -> None:
+    while connections:
+        with contextlib.suppress(sqlite3.Error):
+            connections.pop()[0].close()
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _commit(connection: sqlite3.Connection, work: Callable[[Visit], R]) -> R:
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        state = _state(connection)
+        result = work(Visit(connection, state, State(state.born, state.writes + 1)))
+        connection.execute("UPDATE fsstate_state SET writes = writes + 1")
+        return result
+
+
+def _state(connection: sqlite3.Connection) -> State:
+    found = connection.execute("SELECT born, writes FROM fsstate_state").fetchone()
+    if found is None:
+        raise _BrokenError
+    return State(*found)
+
+
+@functools.cache
+def _boot() -> str:
+    """What tells this run of the machine from every other; empty where the system does not say."""
+    try:
+        return _BOOT.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,296 @@
+"""The database for what can be computed again: thrown away for the slightest reason, and never an error."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from fsstate.backends.base import JSON, Ref, Visit
+from fsstate.backends.files import FileBackend
+from fsstate.backends.files.cache import CacheFile
+
+SCHEMA = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, name TEXT)"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "state"
+    with opened(root) as backend:
+        backend.prepare()
+    return root
+
+
+def opened(root: Path) -> closing[FileBackend]:
+    return closing(FileBackend(root))
+
+
+def open_cache(backend: FileBackend, schema: str = SCHEMA) -> CacheFile:
+    return backend.cache("numbers", schema)
+
+
+def add(cache: CacheFile, *numbers: int) -> None:
+    def work(visit: Visit) -> None:
+        visit.db.executemany("INSERT INTO numbers VALUES (?, 'x')", [(number,) for number in numbers])
+
+    cache.write(work)
+
+
+def numbers_in(cache: CacheFile) -> list[int]:
+    return cache.read(lambda visit: [n for (n,) in visit.db.execute("SELECT n FROM numbers ORDER BY n")])
+
+
+def file_of(root: Path) -> Path:
+    return root / ".fsstate/cache/numbers.sqlite"
+
+
+def test_what_is_written_is_there_for_others_and_later(root: Path) -> None:
+    with opened(root) as one, opened(root) as two:
+        add(open_cache(one), 1)
+        add(open_cache(two), 2)
+        assert numbers_in(open_cache(one)) == [1, 2]
+    with opened(root) as later:
+        assert numbers_in(open_cache(later)) == [1, 2]
+
+
+def test_the_state_changes_with_each_write_and_with_nothing_else(root: Path) -> None:
+    with opened(root) as one, opened(root) as two:
+        first, second = open_cache(one), open_cache(two)
+        add(first, 1)
+        before = first.read(lambda visit: visit.state)
+        assert second.read(lambda visit: visit.state) == before
+        after = second.write(lambda visit: visit.after)
+        assert first.read(lambda visit: visit.state) == after != before
+
+
+def test_work_that_raises_leaves_everything_as_it_was(root: Path) -> None:
+    class MyError(Exception):
+        pass
+
+    def work(visit: Visit) -> None:
+        visit.db.execute("INSERT INTO numbers VALUES (9, 'x')")
+        raise MyError
+
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+        with pytest.raises(MyError):
+            open_cache(backend).write(work)
+        assert numbers_in(open_cache(backend)) == [1]
+        assert not open_cache(backend).is_private
+
+
+def write_garbage(file: Path) -> None:
+    file.write_bytes(b"this is no database" * 1000)
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip_a_bit(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(random.randrange(file.stat().st_size))
+        byte = opened.read(1)
+        opened.seek(-1, os.SEEK_CUR)
+        opened.write(bytes([byte[0] ^ 1]))
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def remove_seal(file: Path) -> None:
+    file.with_suffix(".seal").unlink()
+
+
+def break_seal(file: Path) -> None:
+    file.with_suffix(".seal").write_bytes(b"\x00" * 100)
+
+
+def put_a_folder_there(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+    (file / "something").write_text("else")
+
+
+def put_a_link_there(file: Path) -> None:
+    file.unlink()
+    elsewhere = file.parents[3] / "elsewhere"
+    elsewhere.write_text("a person's file")
+    file.symlink_to(elsewhere)
+
+
+def remove_the_folder(file: Path) -> None:
+    for each in file.parent.iterdir():
+        each.unlink()
+    file.parent.rmdir()
+
+
+DAMAGES = [
+    write_garbage,
+    cut_off,
+    flip_a_bit,
+    empty,
+    remove,
+    remove_seal,
+    break_seal,
+    put_a_folder_there,
+    put_a_link_there,
+    remove_the_folder,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+def test_what_somebody_else_touched_is_thrown_away(root: Path, damage: Callable[[Path], None], is_open: bool) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), *range(1000))
+        if not is_open:
+            backend.close()
+        damage(file_of(root))
+        with opened(root) as other:
+            assert numbers_in(open_cache(backend if is_open else other)) == []
+            add(open_cache(other), 7)
+            assert numbers_in(open_cache(other)) == [7]
+            assert not open_cache(other).is_private
+    elsewhere = root.parent / "elsewhere"
+    assert not elsewhere.exists() or elsewhere.read_text() == "a person's file"
+
+
+def test_another_layout_begins_anew(root: Path) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+    with opened(root) as backend:
+        assert numbers_in(open_cache(backend, SCHEMA + "; CREATE TABLE more (x)")) == []
+
+
+def test_another_run_of_the_machine_begins_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+    monkeypatch.setattr("fsstate.backends.files.cache._boot", lambda: "another boot")
+    with opened(root) as backend:
+        assert numbers_in(open_cache(backend)) == []
+
+
+def test_a_writer_that_was_killed_leaves_nothing_that_is_believed(root: Path) -> None:
+    code = f"""
+import os, sys
+from fsstate.backends.files import FileBackend
+cache = FileBackend({str(root)!r}).cache("numbers", {SCHEMA!r})
+cache.write(lambda visit: visit.db.execute("INSERT INTO numbers VALUES (1, 'x')"))
+cache._seal = lambda folder: os.kill(os.getpid(), 9)
+cache.write(lambda visit: visit.db.execute("INSERT INTO numbers VALUES (2, 'x')"))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with opened(root) as backend:
+        assert numbers_in(open_cache(backend)) == []
+
+
+def test_a_store_that_nobody_wrote_to_gets_no_folder(tmp_path: Path) -> None:
+    with opened(tmp_path) as backend:
+        add(open_cache(backend), 1)
+        assert numbers_in(open_cache(backend)) == [1]
+        assert open_cache(backend).is_private
+        assert list(tmp_path.iterdir()) == []
+        # With the first write there is a place for it.
+        backend.change(Ref("a", "b", JSON), lambda _: b"{}\n")
+        add(open_cache(backend), 2)
+        assert not open_cache(backend).is_private
+        assert (tmp_path / ".fsstate/cache/numbers.sqlite").exists()
+
+
+def test_a_directory_that_may_not_be_written_to_is_copied_to_memory(root: Path) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+    code = f"""
+import os
+from fsstate.backends.files import FileBackend
+os.setgid(65534); os.setuid(65534)
+cache = FileBackend({str(root)!r}).cache("numbers", {SCHEMA!r})
+count = lambda visit: visit.db.execute("SELECT count(*) FROM numbers").fetchone()
+print(cache.read(count))
+cache.write(lambda visit: visit.db.execute("INSERT INTO numbers VALUES (2, 'x')"))
+print(cache.read(count), cache.is_private)
+"""
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for above in (each for each in root.parents if each.name.startswith(("pytest-", "popen-", "test_"))):
+        above.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stdout == "(1,)\n(2,) True\n", done.stderr
+    with opened(root) as backend:
+        assert numbers_in(open_cache(backend)) == [1]
+
+
+def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", tmp_path]).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        with opened(tmp_path / "state") as backend:
+            backend.prepare()
+            cache = open_cache(backend)
+            cache.write(
+                lambda visit: visit.db.executemany(
+                    "INSERT INTO numbers VALUES (?, ?)", ((n, "long" * 100) for n in range(3000))
+                )
+            )
+            assert len(numbers_in(cache)) == 3000
+            assert cache.is_private
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_many_threads_and_processes_lose_nothing(root: Path) -> None:
+    code = f"""
+import sys
+from fsstate.backends.files import FileBackend
+cache = FileBackend({str(root)!r}).cache("numbers", {SCHEMA!r})
+for n in range(40):
+    cache.write(lambda visit: visit.db.execute("INSERT INTO numbers VALUES (?, 'x')", (int(sys.argv[1]) + n,)))
+assert not cache.is_private
+"""
+    with opened(root) as backend:
+        add(open_cache(backend), 0)
+        others = [subprocess.Popen([sys.executable, "-c", code, str(start)]) for start in (1000, 2000)]
+        threads = [Thread(target=add, args=(open_cache(backend), n)) for n in range(1, 60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [other.wait() for other in others] == [0, 0]
+        assert len(numbers_in(open_cache(backend))) == 60 + 80
+
+
+def test_a_forked_child_opens_its_own(root: Path) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+        child = os.fork()
+        if not child:
+            add(open_cache(backend), 2)
+            os._exit(0 if numbers_in(open_cache(backend)) == [1, 2] else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert numbers_in(open_cache(backend)) == [1, 2]
+
+
+def test_modes_are_those_of_the_store(root: Path) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+    assert {path.stat().st_mode & 0o777 for path in file_of(root).parent.iterdir()} == {0o600}
+
+
+def test_errors_of_the_work_are_the_callers(root: Path) -> None:
+    def work(visit: Visit) -> None:
+        raise OSError(errno.EMFILE, "too many files")
+
+    with opened(root) as backend, pytest.raises(OSError, match="too many files"):
+        open_cache(backend).write(work)
