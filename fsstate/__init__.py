@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from fsstate.recovery import InFlight, RecoveryReport, Settled
     from fsstate.retention import Kept, Pruned, PrunePolicy, PruneReport, Throttle
     from fsstate.runs import Run, Runs
+    from fsstate.search import SearchHit
     from fsstate.session import SessionHandle
     from fsstate.session_config import (
         AlwaysAsk,
@@ -155,6 +156,7 @@ __all__ = [
     "RemoteWorkspace",
     "Run",
     "Runs",
+    "SearchHit",
     "Session",
     "SessionConfig",
     "SessionGoal",
@@ -222,6 +224,7 @@ _HOMES = {
     "recovery": ("InFlight", "RecoveryReport", "Settled"),
     "retention": ("Kept", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
     "runs": ("Run", "Runs"),
+    "search": ("SearchHit",),
     "session": ("SessionHandle",),
     "session_config": (
         "AlwaysAsk",

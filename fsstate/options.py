@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-from fsstate import times
+from fsstate import names, times
 
 __all__ = ["Durability", "StoreOptions"]
 
@@ -21,6 +21,7 @@ class StoreOptions(NamedTuple):
     - `lock_timeout`: seconds to wait for a record that somebody else is changing, before LockTimeoutError.
     - `file_mode`, `directory_mode`: permissions of what is created; a replaced file keeps the mode it has.
     - `clock`: where times come from, an aware datetime at each call; tests give their own.
+    - `search_exclude`: categories that are not searched, each with all that is below it, and not in the search index.
     """
 
     durability: Durability = "full"
@@ -28,6 +29,7 @@ class StoreOptions(NamedTuple):
     file_mode: int = 0o600
     directory_mode: int = 0o700
     clock: Callable[[], datetime] = times.now
+    search_exclude: tuple[str, ...] = ()
 
     def checked(self) -> StoreOptions:
         """Return the options as they are. Raises ValueError for what makes no sense."""
@@ -35,4 +37,9 @@ class StoreOptions(NamedTuple):
             raise ValueError(f"durability must be 'full' or 'process', got {self.durability!r}")
         if not self.lock_timeout >= 0:
             raise ValueError(f"lock_timeout must be 0 or more seconds, got {self.lock_timeout!r}")
+        # A text is iterable too: over its own letters, which is never what was meant.
+        if isinstance(self.search_exclude, str):
+            raise TypeError(f"search_exclude must be a tuple of categories, such as ({self.search_exclude!r},)")
+        for category in self.search_exclude:
+            names.check_category(category)
         return self

@@ -21,6 +21,8 @@ class Shared(NamedTuple):
     - `projections`: what logs were folded to.
     - `ownership`: who works on what.
     - `newest`: the ages of the records of those types that keep so many of them.
+    - `parts`: what is made when it is first needed, by name.
+    - `search_exclude`: the categories that are not searched.
     """
 
     backend: Backend
@@ -29,3 +31,5 @@ class Shared(NamedTuple):
     ownership: Ownership
     rising: RisingTimes
     newest: dict[RecordType[Any], Newest]
+    parts: dict[str, Any]
+    search_exclude: tuple[str, ...]

@@ -178,9 +178,22 @@ class MemoryBackend:
         prefix = f"{below}/" if below else ""
         return sorted({name[len(prefix) :].partition("/")[0] for name in known if name.startswith(prefix)})
 
-    def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
+    def survey(
+        self,
+        category: str,
+        suffix: Suffix,
+        known: Mapping[int, bytes],
+        *,
+        belongings: bool,
+        documents: bool = False,
+    ) -> Survey:
         """Everything counts as changed: asking each costs nothing here."""
         return Survey(set(self.names(category, suffix)), set(), set(), {})
+
+    def look(self, ref: Ref) -> tuple[int, ...] | None:
+        """A log's stamp, or a number for what a document holds; None when there is no such record."""
+        blob = self.read(ref)
+        return self.log_stamp(ref) if blob is None else (int(blob.revision, 16),)
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> Held:
         """Take a document's lock. Raises LockTimeoutError after `timeout` seconds (None: the options' default)."""
@@ -296,7 +309,7 @@ class MemoryBackend:
 
     def cache(self, name: str, schema: str) -> None:
         """None: there is nothing here that would be slower to ask than a cache."""
-        return
+        self._check_open()
 
     def location(self, ref: Ref) -> str:
         """The record's address: there is no file."""
