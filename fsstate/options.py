@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 from fsstate import names, times
 
@@ -38,7 +38,7 @@ class StoreOptions(NamedTuple):
         if not self.lock_timeout >= 0:
             raise ValueError(f"lock_timeout must be 0 or more seconds, got {self.lock_timeout!r}")
         # A text is iterable too: over its own letters, which is never what was meant.
-        if isinstance(self.search_exclude, str):
+        if isinstance(cast("object", self.search_exclude), str):
             raise TypeError(f"search_exclude must be a tuple of categories, such as ({self.search_exclude!r},)")
         for category in self.search_exclude:
             names.check_category(category)

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from fsstate import codec
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Ref
@@ -248,7 +248,9 @@ class Searchable:
         told = str((look, looks, self._backend.look(owner) if seeded else None))
         if not _is_known(before, told):
             source = Source(str(ref), str(owner), told, owner.name, state=_SEEDED if seeded else b"")
-            yield _Conversation(self._backend, message_log(self._backend, owner), look or (), source, streams).read(before)
+            yield _Conversation(self._backend, message_log(self._backend, owner), look or (), source, streams).read(
+                before
+            )
 
 
 class _LogFile:
@@ -317,9 +319,7 @@ class _LogFile:
 class _Conversation(_LogFile):
     """One reading of a session's messages."""
 
-    def __init__(
-        self, backend: Backend, log: Log, look: tuple[int, ...], source: Source, streams: Streams
-    ) -> None:
+    def __init__(self, backend: Backend, log: Log, look: tuple[int, ...], source: Source, streams: Streams) -> None:
         super().__init__(backend, log, look, source)
         self._streams = streams
 
@@ -339,7 +339,7 @@ class _Conversation(_LogFile):
         return self._passage(row) if isinstance(name, str) else None
 
     def _edit_in(self, changed: str, row: Row) -> _Edit | None:
-        about = {key: row[key] for key in ("status", "model", "metadata") if key in row}
+        about: Row = {key: row[key] for key in ("status", "model", "metadata") if key in row}
         if not row.keys() <= _PLAIN_CHANGES or self._message({"id": changed, "role": "user", **about}) is None:
             raise _UnclearError
         delta = row.get("delta")
@@ -387,7 +387,7 @@ def _pass_over(error: FsStateError) -> None:
 def _time_in(value: object) -> datetime | None:
     if not isinstance(value, dict):
         return None
-    fields: dict[str, Any] = value
+    fields = cast("Row", value)
     for each in (fields[name] for name in _TIMES if name in fields):
         with suppress(ValueError):
             return parse_time(each)

@@ -51,6 +51,13 @@ class _Known(NamedTuple):
 _NOTHING: Final = _Known(None, {})
 
 
+class _Outcome(NamedTuple):
+    """What is known after one round, and the answers if it came to that."""
+
+    known: _Known
+    hits: _Hits | None
+
+
 class _Target(NamedTuple):
     """What a search asks about: part of what is always in the index, and the logs that were named."""
 
@@ -92,40 +99,36 @@ class Searcher:
         page((), limit, offset)
         target = self._target(in_, user)
         answer = partial(self._answer, question=question, target=target, limit=limit, offset=offset)
-        hits = self._ask_as_it_is(target, answer)
-        while hits is None:
-            known = self._held.known
-            surveys = self._survey(known.looks)
-            self._held.known, hits = self._held.cache.write(
-                partial(self._update, known=known, surveys=surveys, target=target, answer=answer)
-            )
-        return hits
-
-    # Asking
-
-    def _ask_as_it_is(self, target: _Target, answer: Callable[[Visit], _Hits]) -> _Hits | None:
-        """The answers of the index, if nothing has to be entered first; else None."""
-        for _ in range(_ATTEMPTS):
+        rounds = 0
+        while True:
+            rounds += 1
             known = self._held.known
             if known.state is None:
                 known = self._held.known = self._held.cache.read(_remembered)
-            if _has_news(self._survey(known.looks), known.looks):
-                return None
-            found = self._held.cache.read(partial(self._if_current, known=known, target=target, answer=answer))
-            if not isinstance(found, State):
-                return found
-            self._held.known = _NOTHING
-        return None
+            surveys = self._survey(known.looks)
+            if rounds <= _ATTEMPTS and not _has_news(surveys, known.looks):
+                found = self._held.cache.read(partial(self._if_current, known=known, target=target, answer=answer))
+                if found is None:
+                    self._held.known = _NOTHING
+                    continue
+                if found.hits is not None:
+                    return found.hits
+            update = partial(self._update, known=known, surveys=surveys, target=target, answer=answer)
+            self._held.known, hits = self._held.cache.write(update)
+            if hits is not None:
+                return hits
+
+    # Asking
 
     def _if_current(
         self, visit: Visit, *, known: _Known, target: _Target, answer: Callable[[Visit], _Hits]
-    ) -> _Hits | State | None:
+    ) -> _Outcome | None:
+        """The answers, if there is nothing to be entered first. None if others wrote to the index."""
         if visit.state != known.state:
-            return visit.state
+            return None
         index = Index(visit.db)
-        if all(self._searchable.is_current(ref, index.source(str(ref))) for ref in target.logs):
-            return answer(visit)
-        return None
+        are_current = all(self._searchable.is_current(ref, index.source(str(ref))) for ref in target.logs)
+        return _Outcome(known, answer(visit) if are_current else None)
 
     def _answer(self, visit: Visit, *, question: Query, target: _Target, limit: int | None, offset: int) -> _Hits:
         index = Index(visit.db)
@@ -137,7 +140,7 @@ class Searcher:
 
     def _update(
         self, visit: Visit, *, known: _Known, surveys: _Surveys, target: _Target, answer: Callable[[Visit], _Hits]
-    ) -> tuple[_Known, _Hits | None]:
+    ) -> _Outcome:
         """Enter what is new, and answer; without an answer, there is more to enter."""
         index = Index(visit.db)
         looks = known.looks
@@ -146,9 +149,9 @@ class Searcher:
             surveys = self._survey(looks)
         self._drop(index, looks, surveys)
         if not self._enter(index, surveys, target.logs):
-            return _Known(visit.after, looks), None
+            return _Outcome(_Known(visit.after, looks), None)
         new = _remember(index, looks, surveys)
-        return _Known(visit.after, new), answer(visit)
+        return _Outcome(_Known(visit.after, new), answer(visit))
 
     def _survey(self, looks: _Looks) -> _Surveys:
         found: dict[_Place, tuple[str, Suffix, Survey]] = {}
@@ -183,8 +186,8 @@ class Searcher:
         told = {(category, suffix): survey for category, suffix, survey in surveys.values()}
         if looks.keys() - surveys.keys() or not all(survey.kept or survey.stretches for survey in told.values()):
             for ref in map(_ref_of, index.units()):
-                survey = told.get((ref.category, ref.suffix))
-                is_there = survey and (survey.kept or survey.stretches or ref.name in survey.changed)
+                place = told.get((ref.category, ref.suffix))
+                is_there = place is not None and (place.kept or place.stretches or ref.name in place.changed)
                 if ref.suffix != LOG and not is_there:
                     self._drop_record(index, ref)
         for known in index.named_logs().values():
@@ -207,9 +210,9 @@ class Searcher:
                     reading.enter(index)
                     room -= reading.size
         for ref in logs:
-            reading = self._searchable.log(ref, index.source(str(ref)))
-            if reading is not None:
-                reading.enter(index)
+            news = self._searchable.log(ref, index.source(str(ref)))
+            if news is not None:
+                news.enter(index)
         return True
 
     # What is asked about

@@ -16,7 +16,8 @@ backends backends.base backends.files backends.memory
 queries documents collection markdown journal
 index retention migrations search projection lifecycle ledger sweeper belongings \
 record_types rules ownership shared record_documents record_places recovery migrator records owning_records single
-conversation streams session searchable searcher session_documents session_scope owned_sessions sessions messages message_reader \
+conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
+searchable searcher \
 tool_calls events steps embedded seeded_log summaries checkpoints goals \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue

@@ -20,6 +20,7 @@ from fsstate.cli.exits import CODES, guarded
 from fsstate.cli.listing import ls
 from fsstate.cli.logs import log
 from fsstate.cli.recovery import migrate, recover
+from fsstate.cli.searching import search
 from fsstate.cli.sessions import prune, sessions
 from fsstate.cli.showing import show
 from fsstate.cli.transfer import export_group, import_group
@@ -110,8 +111,9 @@ def init(settings: Settings, directory: str | None) -> None:
         output.say(f"{output.one_line(settings.store)} {'is ready' if created else 'is a store already'}")
 
 
-_COMMANDS = (demo, ls, show, cat, put, edit, rm, log, sessions, prune, recover, migrate, import_group, export_group)
-for command in (*_COMMANDS, completion):
+_RECORD_COMMANDS = (ls, show, cat, put, edit, rm, log, search)
+_STORE_COMMANDS = (sessions, prune, recover, migrate, import_group, export_group, completion)
+for command in (demo, *_RECORD_COMMANDS, *_STORE_COMMANDS):
     program.add_command(command)
 
 

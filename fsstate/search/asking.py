@@ -1,7 +1,7 @@
 """Asking the index: which passages are answers, which are the best, and what they look like.
 
-Ranked by bm25, as FTS5 computes it over the whole corpus, whatever part of it is asked about. What is equal comes newest
-first, then by place: the same answers in the same order, whenever and wherever they are asked for.
+Ranked by bm25, as FTS5 computes it over the whole corpus, whatever part of it is asked about. What is equal comes
+newest first, then by place: the same answers in the same order, whenever and wherever they are asked for.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _rows(
     words = f"words_{corpus}"
     # CROSS keeps SQLite from beginning with the sources, which are many.
     statement = (
-        f"SELECT bm25({words}) AS score, p.at, s.ref, p.seq, p.key, p.role, s.session, p.id "  # noqa: S608 - our own
+        f"SELECT bm25({words}) AS score, p.at, s.ref, p.seq, p.key, p.role, s.session, p.id "
         f"FROM {words} CROSS JOIN passage p ON p.id = {words}.rowid CROSS JOIN source s ON s.id = p.source "
         f"WHERE {words} MATCH ?{''.join(f' AND {condition}' for condition, _ in chosen)} "
         "ORDER BY score, p.at DESC, s.ref, p.seq, p.key LIMIT ?"

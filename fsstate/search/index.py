@@ -112,7 +112,7 @@ class Index:
         known = self.source(source.ref)
         if known is not None:
             assignments = "unit = ?, session = ?, user = ?, look = ?, state = ?"
-            self.db.execute(f"UPDATE source SET {assignments} WHERE id = ?", (*columns, known.id))  # noqa: S608
+            self.db.execute(f"UPDATE source SET {assignments} WHERE id = ?", (*columns, known.id))
             return Known(known.id, source)
         insertion = "INSERT INTO source (unit, session, user, look, state, ref, corpus) VALUES (?, ?, ?, ?, ?, ?, ?)"
         number = self.db.execute(insertion, (*columns, source.ref, MAIN)).lastrowid
@@ -137,7 +137,9 @@ class Index:
     def replace(self, known: Known, passages: Iterable[Passage]) -> None:
         """Make these the source's passages. Those that are as they were cost a comparison."""
         columns = "p.id, p.key, p.seq, p.at, p.role, p.state, b.parts"
-        rows = self.db.execute(f"SELECT {columns} FROM passage p JOIN body b ON b.id = p.id WHERE source = ?", (known.id,))  # noqa: S608, E501
+        rows = self.db.execute(
+            f"SELECT {columns} FROM passage p JOIN body b ON b.id = p.id WHERE source = ?", (known.id,)
+        )
         before: dict[tuple[Any, ...], list[int]] = {}
         for number, *about in rows:
             before.setdefault(tuple(about), []).append(number)
@@ -191,19 +193,22 @@ class Index:
 
     def _known(self, condition: str, value: object) -> dict[str, Known]:
         columns = "id, ref, unit, look, session, user, corpus, state"
-        rows = self.db.execute(f"SELECT {columns} FROM source WHERE {condition}", (value,))  # noqa: S608
-        return {ref: Known(number, Source(ref, *rest, corpus == MAIN, state)) for number, ref, *rest, corpus, state in rows}
+        rows = self.db.execute(f"SELECT {columns} FROM source WHERE {condition}", (value,))
+        return {
+            ref: Known(number, Source(ref, unit, look, session, user, corpus == MAIN, state))
+            for number, ref, unit, look, session, user, corpus, state in rows
+        }
 
     def _passages(self, known: Known, condition: str) -> Iterator[Any]:
-        return self.db.execute(f"SELECT id FROM passage WHERE source = ? {condition}", (known.id,))  # noqa: S608
+        return self.db.execute(f"SELECT id FROM passage WHERE source = ? {condition}", (known.id,))
 
     def _enter(self, known: Known, number: int | None, parts: Iterable[Part]) -> None:
         tokens = " ".join(tokens_in(parts))
-        self.db.execute(f"INSERT INTO {_words(known)} (rowid, tokens) VALUES (?, ?)", (number, tokens))  # noqa: S608
+        self.db.execute(f"INSERT INTO {_words(known)} (rowid, tokens) VALUES (?, ?)", (number, tokens))
 
     def _strike(self, known: Known, number: int) -> None:
         table, tokens = _words(known), " ".join(tokens_in(self.parts(number)))
-        self.db.execute(f"INSERT INTO {table} ({table}, rowid, tokens) VALUES ('delete', ?, ?)", (number, tokens))  # noqa: S608
+        self.db.execute(f"INSERT INTO {table} ({table}, rowid, tokens) VALUES ('delete', ?, ?)", (number, tokens))
 
 
 def parts_of(packed: bytes) -> tuple[Part, ...]:

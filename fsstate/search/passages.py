@@ -14,7 +14,7 @@ import msgspec
 
 from fsstate.search.words import BOUNDARY, tokens_of
 
-__all__ = ["Part", "Passage", "SearchHit", "from_microseconds", "tokens_in", "to_microseconds"]
+__all__ = ["Part", "Passage", "SearchHit", "from_microseconds", "to_microseconds", "tokens_in"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -49,7 +49,7 @@ class Passage(NamedTuple):
 class SearchHit(msgspec.Struct, kw_only=True, frozen=True):
     """An answer of a search: where it is, and what it looks like there.
 
-    - `place`: the record: `sessions/<id>/messages.jsonl`, `notes/standup.md`, `agents/planner.json`, `audit/trail.jsonl`.
+    - `place`: the record: `sessions/<id>/messages.jsonl`, `notes/standup.md`, `agents/planner.json` …
     - `session`: the id of the session that it belongs to; `message_id`, `role`: of a message.
     - `seq`: of a message or another log's entry, its entry in the log; None while a message is still being written.
     - `field`: of a JSON document or a log's entry, the path of the value, such as `$.goal.text`; "front_matter" where

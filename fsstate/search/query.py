@@ -21,7 +21,7 @@ from fsstate.search.words import words_of
 
 __all__ = ["Phrase", "Query"]
 
-_QUOTES: Final = "\"“”„‟«»"
+_QUOTES: Final = '"“”„‟«»'
 _PIECE: Final = re.compile(
     rf"(?P<minus>-(?!-))?"
     rf"(?:[{_QUOTES}](?P<quoted>[^{_QUOTES}]*)(?:[{_QUOTES}]|\Z)(?P<star>\*?)|(?P<plain>[^\s{_QUOTES}]+))"

@@ -43,10 +43,10 @@ class _Match(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """Matches that fit into one snippet. Compared by how good it is."""
+    """Matches that fit into one snippet: how many phrases, and how often any."""
 
     phrases: int
-    count: int
+    hits: int
     matches: tuple[_Match, ...]
 
 
@@ -92,7 +92,7 @@ def _best_window(matches: Sequence[_Match], width: int) -> _Window:
         ends = max(ends, begins + 1)
         while ends < len(matches) and matches[ends].end - first.start <= width:
             ends += 1
-        if (ends - begins) <= best.count and best.phrases == len({match.phrase for match in matches[begins:ends]}):
+        if (ends - begins) <= best.hits and best.phrases == len({match.phrase for match in matches[begins:ends]}):
             continue
         inside = tuple(matches[begins:ends])
         window = _Window(len({match.phrase for match in inside}), len(inside), inside)
@@ -139,7 +139,7 @@ def _cut_out(text: str, start: int, end: int, spans: Sequence[Span]) -> tuple[st
     shrunk, ends, losses = [""], [0], [0]
     rest = 0
     for match in _SPACE.finditer(piece):
-        shrunk += piece[rest : match.start()], " " if 0 < match.start() and match.end() < len(piece) else ""
+        shrunk += piece[rest : match.start()], " " if match.start() > 0 and match.end() < len(piece) else ""
         rest = match.end()
         ends.append(rest)
         losses.append(losses[-1] + len(match[0]) - len(shrunk[-1]))

@@ -1,7 +1,7 @@
 """Words: how a text of any script becomes the tokens that are searched for.
 
 - A word is a run of letters, marks and digits. Everything else stands between words: `snake_case` is two of them.
-- Case, diacritics and compatibility forms do not matter: `Straße` and `STRASSE`, `cafe` and `Café`, `ｆｕｌｌ` and `full`.
+- Case, diacritics and compatibility forms do not matter: `Straße` is `STRASSE`, `Café` is `cafe`, `ｆｕｌｌ` is `full`.
 - Scripts that write no spaces (Han, Kana, Thai, Khmer …) have a token for each character, and so do pictures such as
   emoji: a run of them is looked for as a phrase, so that any part of it is found.
 - What SQLite makes of a text does not depend on its version, since it is only given tokens, with spaces in between.

@@ -28,6 +28,7 @@ NAMES = [
     "put",
     "recover",
     "rm",
+    "search",
     "sessions",
     "show",
 ]
