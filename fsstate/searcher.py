@@ -182,9 +182,10 @@ class Searcher:
         for category, suffix, survey in surveys.values():
             for name in survey.gone:
                 self._drop_record(index, Ref(category, name, suffix))
-        # Where everything counts as changed, what is gone is what does not.
+        # Where everything counts as changed, and nothing is remembered, what is gone is what does not.
         told = {(category, suffix): survey for category, suffix, survey in surveys.values()}
-        if looks.keys() - surveys.keys() or not all(survey.kept or survey.stretches for survey in told.values()):
+        is_remembered = told and all(survey.kept or survey.stretches for survey in told.values())
+        if looks.keys() - surveys.keys() or not is_remembered:
             for ref in map(_ref_of, index.units()):
                 place = told.get((ref.category, ref.suffix))
                 is_there = place is not None and (place.kept or place.stretches or ref.name in place.changed)
@@ -262,7 +263,8 @@ def _remembered(visit: Visit) -> _Known:
 
 
 def _has_news(surveys: _Surveys, looks: _Looks) -> bool:
-    if looks.keys() - surveys.keys():
+    # Without anything that is remembered, a category that is gone cannot be missed.
+    if not looks or looks.keys() - surveys.keys():
         return True
     for place, (_, _, survey) in surveys.items():
         if survey.changed or survey.gone or survey.stretches or len(survey.kept) < len(looks.get(place, {})):

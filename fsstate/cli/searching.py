@@ -51,9 +51,9 @@ __all__ = ["search"]
 def search(
     settings: Settings, words: tuple[str, ...], *, places: tuple[str, ...], user: str | None, limit: int, offset: int
 ) -> None:
-    """Search messages, notes and documents for WORDS, the best hits first.
+    """Search messages, notes and documents for WORDS.
 
-    All words must be in one message, note or document.
+    All words must be in one message, note or document. The best hits come first.
     """
     settings.require_store()
     query = " ".join(words)

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from fsstate.backends.base import JSON, LOG, MARKDOWN
 from fsstate.search.index import MAIN, parts_of
 from fsstate.search.passages import SearchHit, from_microseconds
 from fsstate.search.query import Query
@@ -96,7 +97,7 @@ def _conditions(scope: Scope) -> Iterable[_Condition]:
 
 
 def _within(path: str) -> Iterable[_Condition]:
-    yield "s.ref IN (?, ?, ?)", (path, f"{path}.json", f"{path}.md")
+    yield "s.ref IN (?, ?, ?, ?)", (path, *(path + suffix for suffix in (JSON, MARKDOWN, LOG)))
     # The character behind "/" ends what begins with the path as a folder.
     yield "(s.ref > ? AND s.ref < ?)", (f"{path}/", f"{path}0")
 
