@@ -165,7 +165,10 @@ class Searchable:
                     fresh = fresh or document == ref
                     yield self._document(document, str(look), ref)
         if session_of(ref) is not None and str(ref) in there and not self._is_excluded(ref.belongings):
-            yield from self._messages(ref, known, there, fresh=fresh)
+            try:
+                yield from self._messages(ref, known, there, fresh=fresh)
+            except StorageError as error:
+                _pass_over(error)
         yield from (_Removal(each) for name, each in known.items() if name not in there and self._is_over(each))
 
     def is_current(self, ref: Ref, known: Known | None) -> bool:
@@ -195,9 +198,12 @@ class Searchable:
             folder = folders.pop()
             if self._is_excluded(folder):
                 continue
-            for suffix in (JSON, MARKDOWN):
-                yield from (Ref(folder, name, suffix) for name in self._backend.names(folder, suffix))
-            folders += (f"{folder}/{name}" for name in self._backend.categories(folder))
+            try:
+                for suffix in (JSON, MARKDOWN):
+                    yield from [Ref(folder, name, suffix) for name in self._backend.names(folder, suffix)]
+                folders += (f"{folder}/{name}" for name in self._backend.categories(folder))
+            except StorageError as error:
+                _pass_over(error)
 
     def _is_over(self, known: Known) -> bool:
         """Whether a source that is no document of the record is to go: a log that was asked for stays with its file."""

@@ -4,6 +4,7 @@
 - Case, diacritics and compatibility forms do not matter: `Straße` is `STRASSE`, `Café` is `cafe`, `ｆｕｌｌ` is `full`.
 - Scripts that write no spaces (Han, Kana, Thai, Khmer …) have a token for each character, and so do pictures such as
   emoji: a run of them is looked for as a phrase, so that any part of it is found.
+- Colours of terminals, in the output of programs, are no words.
 - What SQLite makes of a text does not depend on its version, since it is only given tokens, with spaces in between.
 
 Pure, and the same for what is indexed, what is asked for and what is shown.
@@ -25,6 +26,7 @@ LONGEST: Final = 200
 BOUNDARY: Final = "\ue000"
 
 _ASCII: Final = re.compile(r"[a-z0-9]+")
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;:]*[A-Za-z]")
 # Scripts without spaces, and pictures. Of these ranges, only letters, marks, digits and pictures are tokens.
 _SINGLE_RANGES: Final = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -66,6 +68,7 @@ class Word(NamedTuple):
 
 def tokens_of(text: str) -> list[str]:
     """The tokens of a text, in order."""
+    text = _without_colours(text)
     if text.isascii():
         return [token[:LONGEST] for token in _ASCII.findall(text.lower())]
     return [word.token for word in words_of(text)]
@@ -73,6 +76,7 @@ def tokens_of(text: str) -> list[str]:
 
 def words_of(text: str) -> Iterator[Word]:
     """The tokens of a text with their places. One character may stand for several: `ﬁ` is "fi", `ﷺ` four words."""
+    text = _without_colours(text)
     if text.isascii():
         for match in _ASCII.finditer(text.lower()):
             yield Word(match[0][:LONGEST], match.start(), match.end())
@@ -80,6 +84,11 @@ def words_of(text: str) -> Iterator[Word]:
     for match in _patterns()[0].finditer(text):
         for token in _tokens_in(match[0]):
             yield Word(token, match.start(), match.end())
+
+
+def _without_colours(text: str) -> str:
+    """The text with spaces in the place of a terminal's colours, as the output of programs has them."""
+    return _COLOUR.sub(lambda match: " " * len(match[0]), text) if "\x1b" in text else text
 
 
 @cache

@@ -41,7 +41,7 @@ MEANT = {
     "snake_case 東京": '"snake case" AND "東 京"',
     "a a a": '"a"',
     'NEAR(a b) ^c {x}: "y" + z': '"near a" AND "b" AND "c" AND "x" AND "y" AND "z"',
-    "a\x00b \x1b[31m": '"a b" AND "31m"',
+    "a\x00b \x1b[31mred": '"a b" AND "red"',
 }
 
 
