@@ -31,7 +31,7 @@ __all__ = ["Searcher", "close_searches"]
 _NAME: Final = "search"
 # So much text is entered in one transaction, a second's work or two.
 _PIECE: Final = 8 * 1024 * 1024
-# Each attempt fails only because another process wrote to the index in between.
+# Each attempt fails only because others wrote to the index in between; then it is asked while nobody can.
 _ATTEMPTS: Final = 3
 
 # A category with what is left out of it, and the kind of its documents.
@@ -39,6 +39,7 @@ _Place: TypeAlias = tuple[str, str]
 _Looks: TypeAlias = Mapping[_Place, Mapping[int, bytes]]
 _Surveys: TypeAlias = Mapping[_Place, tuple[str, Suffix, Survey]]
 _Hits: TypeAlias = list[SearchHit]
+_Answer: TypeAlias = Callable[[Visit], _Hits]
 
 
 class _Known(NamedTuple):
@@ -51,11 +52,27 @@ class _Known(NamedTuple):
 _NOTHING: Final = _Known(None, {})
 
 
-class _Outcome(NamedTuple):
-    """What is known after one round, and the answers if it came to that."""
+class _Plan(NamedTuple):
+    """What is to be entered: how the categories look beside what is known, and what of it was entered already.
+
+    It holds as long as nobody else writes to the index: a file that changes after the surveys looks other to the next.
+    """
 
     known: _Known
-    hits: _Hits | None
+    surveys: _Surveys
+    done: frozenset[Ref]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to enter."""
+        looks = self.known.looks
+        # Without anything that is remembered, a category that is gone cannot be missed.
+        if not looks or looks.keys() - self.surveys.keys():
+            return True
+        return any(
+            survey.changed or survey.gone or survey.stretches or len(survey.kept) < len(looks.get(place, {}))
+            for place, (_, _, survey) in self.surveys.items()
+        )
 
 
 class _Target(NamedTuple):
@@ -99,36 +116,30 @@ class Searcher:
         page((), limit, offset)
         target = self._target(in_, user)
         answer = partial(self._answer, question=question, target=target, limit=limit, offset=offset)
-        rounds = 0
-        while True:
-            rounds += 1
-            known = self._held.known
-            if known.state is None:
-                known = self._held.known = self._held.cache.read(_remembered)
-            surveys = self._survey(known.looks)
-            if rounds <= _ATTEMPTS and not _has_news(surveys, known.looks):
-                found = self._held.cache.read(partial(self._if_current, known=known, target=target, answer=answer))
-                if found is None:
-                    self._held.known = _NOTHING
-                    continue
-                if found.hits is not None:
-                    return found.hits
-            update = partial(self._update, known=known, surveys=surveys, target=target, answer=answer)
-            self._held.known, hits = self._held.cache.write(update)
-            if hits is not None:
-                return hits
+        found = self._ask_as_it_is(target, answer)
+        return self._carry_out(found, target, answer) if isinstance(found, _Plan) else found
 
     # Asking
 
-    def _if_current(
-        self, visit: Visit, *, known: _Known, target: _Target, answer: Callable[[Visit], _Hits]
-    ) -> _Outcome | None:
-        """The answers, if there is nothing to be entered first. None if others wrote to the index."""
+    def _ask_as_it_is(self, target: _Target, answer: _Answer) -> _Hits | _Plan:
+        """The answers, or what is to be entered first."""
+        plan = self._plan()
+        for _ in range(_ATTEMPTS):
+            ask_it = partial(self._if_current, known=plan.known, target=target, answer=answer)
+            hits = None if plan.has_news else self._held.cache.read(ask_it)
+            if not isinstance(hits, State):
+                return plan if hits is None else hits
+            self._held.known = _NOTHING
+            plan = self._plan()
+        return plan
+
+    def _if_current(self, visit: Visit, *, known: _Known, target: _Target, answer: _Answer) -> _Hits | State | None:
+        """The answers; None if a log has to be read first, and the index's state if others wrote to it."""
         if visit.state != known.state:
-            return None
+            return visit.state
         index = Index(visit.db)
         are_current = all(self._searchable.is_current(ref, index.source(str(ref))) for ref in target.logs)
-        return _Outcome(known, answer(visit) if are_current else None)
+        return answer(visit) if are_current else None
 
     def _answer(self, visit: Visit, *, question: Query, target: _Target, limit: int | None, offset: int) -> _Hits:
         index = Index(visit.db)
@@ -138,20 +149,36 @@ class Searcher:
 
     # Bringing it up to date
 
-    def _update(
-        self, visit: Visit, *, known: _Known, surveys: _Surveys, target: _Target, answer: Callable[[Visit], _Hits]
-    ) -> _Outcome:
-        """Enter what is new, and answer; without an answer, there is more to enter."""
+    def _plan(self) -> _Plan:
+        """What is to be done, by what the index was in last."""
+        known = self._held.known
+        if known.state is None:
+            known = self._held.known = self._held.cache.read(_remembered)
+        return _Plan(known, self._survey(known.looks), frozenset())
+
+    def _carry_out(self, plan: _Plan, target: _Target, answer: _Answer) -> _Hits:
+        """Enter what is new, piece by piece, and answer in one go with the last piece."""
+        while True:
+            plan, hits = self._held.cache.write(partial(self._update, plan=plan, target=target, answer=answer))
+            self._held.known = plan.known
+            if hits is not None:
+                return hits
+
+    def _update(self, visit: Visit, *, plan: _Plan, target: _Target, answer: _Answer) -> tuple[_Plan, _Hits | None]:
+        """Enter a piece; gives what is left to do, or the answers."""
         index = Index(visit.db)
-        looks = known.looks
-        if visit.state != known.state:
-            looks = index.looks()
-            surveys = self._survey(looks)
-        self._drop(index, looks, surveys)
-        if not self._enter(index, surveys, target.logs):
-            return _Outcome(_Known(visit.after, looks), None)
-        new = _remember(index, looks, surveys)
-        return _Outcome(_Known(visit.after, new), answer(visit))
+        if visit.state != plan.known.state:
+            known = _remembered(visit)
+            plan = _Plan(known, self._survey(known.looks), frozenset())
+        looks, surveys = plan.known.looks, plan.surveys
+        if not plan.done:
+            self._drop(index, looks, surveys)
+        done = self._enter(index, plan)
+        if done is not None:
+            return _Plan(_Known(visit.after, looks), surveys, plan.done | done), None
+        self._enter_logs(index, target.logs)
+        looks = _remember(index, looks, surveys)
+        return _Plan(_Known(visit.after, looks), surveys, frozenset()), answer(visit)
 
     def _survey(self, looks: _Looks) -> _Surveys:
         found: dict[_Place, tuple[str, Suffix, Survey]] = {}
@@ -184,7 +211,7 @@ class Searcher:
                 self._drop_record(index, Ref(category, name, suffix))
         # Where everything counts as changed, and nothing is remembered, what is gone is what does not.
         told = {(category, suffix): survey for category, suffix, survey in surveys.values()}
-        is_remembered = told and all(survey.kept or survey.stretches for survey in told.values())
+        is_remembered = any(survey.kept or survey.stretches for survey in told.values())
         if looks.keys() - surveys.keys() or not is_remembered:
             for ref in map(_ref_of, index.units()):
                 place = told.get((ref.category, ref.suffix))
@@ -200,21 +227,25 @@ class Searcher:
         for known in index.sources(str(ref)).values():
             index.remove(known)
 
-    def _enter(self, index: Index, surveys: _Surveys, logs: Iterable[Ref]) -> bool:
-        """Enter what changed. False when there is more than fits into one piece."""
+    def _enter(self, index: Index, plan: _Plan) -> set[Ref] | None:
+        """Enter what changed. Gives the records that were, when there are more than fit into one piece."""
         room = _PIECE
-        for category, suffix, survey in surveys.values():
-            for ref in (Ref(category, name, suffix) for name in sorted(survey.changed)):
+        entered: set[Ref] = set()
+        for category, suffix, survey in plan.surveys.values():
+            for ref in sorted({Ref(category, name, suffix) for name in survey.changed} - plan.done):
                 if room < 0:
-                    return False
+                    return entered
                 for reading in self._searchable.record(ref, index.sources(str(ref))):
                     reading.enter(index)
                     room -= reading.size
+                entered.add(ref)
+        return None
+
+    def _enter_logs(self, index: Index, logs: Iterable[Ref]) -> None:
         for ref in logs:
-            news = self._searchable.log(ref, index.source(str(ref)))
-            if news is not None:
-                news.enter(index)
-        return True
+            reading = self._searchable.log(ref, index.source(str(ref)))
+            if reading is not None:
+                reading.enter(index)
 
     # What is asked about
 
@@ -260,16 +291,6 @@ def close_searches(shared: Shared) -> None:
 
 def _remembered(visit: Visit) -> _Known:
     return _Known(visit.state, Index(visit.db).looks())
-
-
-def _has_news(surveys: _Surveys, looks: _Looks) -> bool:
-    # Without anything that is remembered, a category that is gone cannot be missed.
-    if not looks or looks.keys() - surveys.keys():
-        return True
-    for place, (_, _, survey) in surveys.items():
-        if survey.changed or survey.gone or survey.stretches or len(survey.kept) < len(looks.get(place, {})):
-            return True
-    return False
 
 
 def _remember(index: Index, looks: _Looks, surveys: _Surveys) -> _Looks:

@@ -20,6 +20,8 @@ __all__ = ["Scope", "ask"]
 
 # As of sqlite3's own LIMIT: none.
 _ALL: Final = -1
+# More than these are looked up one by one.
+_MOST_PLACES: Final = 100
 
 # An expression of SQL, and the values that stand in it.
 _Condition: TypeAlias = tuple[str, tuple[str, ...]]
@@ -64,7 +66,7 @@ def ask(db: sqlite3.Connection, query: Query, scope: Scope, limit: int | None, o
     end = None if limit is None else limit + offset
     rows: list[_Row] = []
     if scope.within is None or scope.within or scope.sessions:
-        rows += _rows(db, MAIN, query, _conditions(scope), end)
+        rows += _rows(db, MAIN, query, _conditions(db, scope), end)
     for corpus in scope.corpora:
         rows += _rows(db, corpus, query, _of_user(scope), end)
     page = sorted(rows, key=lambda row: row.rank)[offset:end]
@@ -87,9 +89,11 @@ def _rows(
     return (_Row(*row) for row in db.execute(statement, (query.match(), *values, _ALL if end is None else end)))
 
 
-def _conditions(scope: Scope) -> Iterable[_Condition]:
+def _conditions(db: sqlite3.Connection, scope: Scope) -> Iterable[_Condition]:
     yield from _of_user(scope)
-    if scope.within is not None:
+    if scope.within is not None and len(scope.within) + len(scope.sessions) > _MOST_PLACES:
+        yield f"p.source IN ({', '.join(map(str, _sources(db, scope)))})", ()
+    elif scope.within is not None:
         within = [condition for path in scope.within for condition in _within(path)]
         sessions = [("s.session = ?", (session,)) for session in scope.sessions]
         either = [*within, *sessions]
@@ -100,6 +104,18 @@ def _within(path: str) -> Iterable[_Condition]:
     yield "s.ref IN (?, ?, ?, ?)", (path, *(path + suffix for suffix in (JSON, MARKDOWN, LOG)))
     # The character behind "/" ends what begins with the path as a folder.
     yield "(s.ref > ? AND s.ref < ?)", (f"{path}/", f"{path}0")
+
+
+def _sources(db: sqlite3.Connection, scope: Scope) -> list[int]:
+    """The sources that are asked about, one by one: SQLite takes no condition of any length."""
+    one = Scope(())
+    scopes = [one._replace(within=(path,)) for path in scope.within or ()]
+    scopes += [one._replace(sessions=(session,)) for session in scope.sessions]
+    found: set[int] = set()
+    for each in scopes:
+        for condition, values in _conditions(db, each):
+            found.update(number for (number,) in db.execute(f"SELECT id FROM source s WHERE {condition}", values))
+    return sorted(found)
 
 
 def _of_user(scope: Scope) -> Iterable[_Condition]:

@@ -8,6 +8,8 @@ import pytest
 import fsstate
 from tests.cli.conftest import Cli, Terminals
 
+pytestmark = pytest.mark.usefixtures("full")
+
 
 @pytest.fixture
 def full(store: fsstate.Store) -> fsstate.Store:
@@ -39,7 +41,7 @@ def test_hits_for_people(cli: Cli, full: fsstate.Store) -> None:
             cli.out("show", line.split()[0])
 
 
-def test_hits_for_programs(cli: Cli, full: fsstate.Store) -> None:
+def test_hits_for_programs(cli: Cli) -> None:
     shown = json.loads(cli.out("search", "red", "files", "--json"))
     (hit,) = shown["hits"]
     assert shown["query"] == "red files"
@@ -73,27 +75,27 @@ def test_hits_for_programs(cli: Cli, full: fsstate.Store) -> None:
         (["sessions/fixed-id/events"], ["sessions/fixed-id/events.jsonl"]),
     ],
 )
-def test_where(cli: Cli, full: fsstate.Store, places: list[str], records: list[str]) -> None:
+def test_where(cli: Cli, places: list[str], records: list[str]) -> None:
     options = [option for place in places for option in ("--in", place)]
     hits = json.loads(cli.out("search", "red", *options, "--json"))["hits"]
     assert sorted(hit["record"] for hit in hits) == records
 
 
-def test_how_many_and_whose(cli: Cli, full: fsstate.Store) -> None:
+def test_how_many_and_whose(cli: Cli) -> None:
     assert len(json.loads(cli.out("search", "red", "-n", "2", "--json"))["hits"]) == 2
     assert len(json.loads(cli.out("search", "red", "-n", "0", "--offset", "1", "--json"))["hits"]) == 2
     assert cli.out("search", "red", "--user", "ada").startswith("fixed-id ")
     assert cli.out("search", "red", "--user", "bob") == "nothing found\n"
 
 
-def test_questions(cli: Cli, full: fsstate.Store) -> None:
+def test_questions(cli: Cli) -> None:
     assert cli.out("search", '"it red"').startswith("agents/planner.json")
     assert cli.out("search", "red", "NOT", "world", "NOT", "files").startswith("agents/planner.json")
     assert cli.out("search", "--", "red", "-world", "-files").startswith("agents/planner.json")
     assert cli.out("search", "pla* OR pai*").startswith("agents/planner.json")
 
 
-def test_what_goes_wrong(cli: Cli, full: fsstate.Store) -> None:
+def test_what_goes_wrong(cli: Cli) -> None:
     assert "give at least one word" in cli.fails(2, "search", '"*"')
     assert "only says what not to find" in cli.fails(2, "search", "--", "-red")
     assert "search --help" in cli.fails(2, "search")
@@ -104,7 +106,7 @@ def test_what_goes_wrong(cli: Cli, full: fsstate.Store) -> None:
     assert cli.out("search", "nothing") == "nothing found\n"
 
 
-def test_matches_are_coloured_on_a_terminal(full: fsstate.Store, terminal: Terminals) -> None:
+def test_matches_are_coloured_on_a_terminal(terminal: Terminals) -> None:
     coloured = click.style("red", fg="yellow", bold=True)
     assert coloured in terminal("search", "red", "--in", "notes").end().text
     assert coloured not in terminal("search", "red", "--in", "notes", env={"NO_COLOR": "1"}).end().text

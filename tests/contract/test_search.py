@@ -132,7 +132,9 @@ def test_a_note(store: Store) -> None:
 
 
 def test_a_document(store: Store) -> None:
-    store.collection("teams/red/agents").put("planner", {"n": 5, "goal": {"text": ["x", "find it"]}, "at": "2026-01-02"})
+    store.collection("teams/red/agents").put(
+        "planner", {"n": 5, "goal": {"text": ["x", "find it"]}, "at": "2026-01-02"}
+    )
     (hit,) = store.search("find")
     assert (hit.place, hit.field, hit.line) == ("teams/red/agents/planner.json", "$.goal.text[1]", 6)
     assert hit.at == datetime(2026, 1, 2, tzinfo=UTC)
@@ -235,6 +237,9 @@ def test_where_to_search(store: Store, one: SessionHandle) -> None:
         (): [],
     }.items():
         assert sorted(found(store, "word", in_=in_)) == sorted(places), in_
+    many = [f"nowhere/n{number}" for number in range(5000)]
+    assert sorted(found(store, "word", in_=[*many, "s1", "notes/s1"])) == ["m1", notes]
+    assert found(store, "word", in_=many) == []
     for bad in ("", "a//b", "../x", ".fsstate", "a/b:c"):
         with pytest.raises(InvalidNameError):
             store.search("word", in_=bad)
@@ -275,7 +280,9 @@ def test_the_best_come_first_and_of_equals_the_newest(store: Store, one: Session
 
 def test_what_was_there_before_does_not_weigh(store: Store, one: SessionHandle) -> None:
     chooser = random.Random(7)
-    texts = [" ".join(chooser.choices("red car blue sea deep".split(), k=chooser.randint(1, 9))) for _ in range(40)]
+    texts = [
+        " ".join(chooser.choices(["red", "car", "blue", "sea", "deep"], k=chooser.randint(1, 9))) for _ in range(40)
+    ]
     for number, text in enumerate(texts):
         one.messages.append("user", text, id=f"m{number}")
         if number % 3 == 0:

@@ -39,9 +39,9 @@ def scan(root: Path, question: str) -> list[str]:
         if place.startswith((".fsstate", ".git")) or is_leftover:
             continue
         if path.suffix == ".md":
-            head, _, body = path.read_text().rpartition("---\n") if path.read_text().startswith("---\n") else ("", "", "")
-            whole = [Part(head), Part(body)] if head else [Part(path.read_text())]
-            answers += [place] if query.fits(tokens_in(whole)) else []
+            # In these notes, only front matter has such a line.
+            parts = map(Part, path.read_text().rpartition("---\n"))
+            answers += [place] if query.fits(tokens_in(parts)) else []
         elif path.suffix == ".json":
             answers += [place] if query.fits(tokens_in(value_parts(json.loads(path.read_bytes())))) else []
         elif path.name == "messages.jsonl":
@@ -334,7 +334,7 @@ def test_searching_makes_no_store_of_a_directory(root: Path) -> None:
     assert [path.name for path in root.iterdir()] == ["notes"]
 
 
-def opened(log: str, root: Path) -> list[str]:
+def opened(log: str) -> list[str]:
     """Which of a store's records were opened, by what strace saw."""
     names = [line.split('"')[1] for line in log.splitlines() if "openat" in line and "ENOENT" not in line]
     return sorted({Path(name).name for name in names if name.endswith((".json", ".md", ".jsonl"))})
@@ -377,13 +377,13 @@ with Store(root) as store:
     command = ["strace", "-f", "-o", str(log), "-e", "trace=openat,write", sys.executable, "-c", code]
     subprocess.run(command, check=True, capture_output=True)
     phases = log.read_text().split('write(2, "PHASE ')
-    searches = [opened(phase, root) for phase in phases if phase.startswith("search")]
-    told = {phase.split("\\n")[0]: opened(phase, root) for phase in phases[1:]}
+    searches = [opened(phase) for phase in phases if phase.startswith("search")]
+    told = {phase.split("\\n")[0]: opened(phase) for phase in phases[1:]}
     assert told["same"] == []
     assert searches == [["messages.jsonl"], ["n2.md"]]
 
 
-def test_of_a_long_log_only_what_is_new_is_read(root: Path, store: Store) -> None:
+def test_of_a_long_log_only_what_is_new_is_read(store: Store) -> None:
     store.sessions.create(id="s")
     log = store.session("s").messages
     log.extend([_message(number) for number in range(3000)])
@@ -477,9 +477,7 @@ def test_a_forked_child_searches(root: Path, store: Store) -> None:
     check(store, root, "red")
 
 
-def test_a_file_that_may_not_be_read_hides_no_other(
-    root: Path, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_may_not_be_read_hides_no_other(root: Path, store: Store, caplog: pytest.LogCaptureFixture) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
     store.markdown("notes").put("a", "red")
