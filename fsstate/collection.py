@@ -7,17 +7,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from types import NoneType
 from typing import Any, Final, Generic, TypeGuard, TypeVar, overload
 
 from fsstate import codec
 from fsstate.backends.base import JSON, Backend, Blob, Ref
+from fsstate.conditions import mapped
 from fsstate.documents import Documents
 from fsstate.errors import ConflictError
 from fsstate.layout import differs_in_values
 from fsstate.merge import keep_order, same, three_way
 from fsstate.models import Model
+from fsstate.times import format_time
 
 __all__ = ["Collection", "kept"]
 
@@ -49,6 +52,12 @@ class Collection(Documents[T, T], Generic[T]):
 
     def _view(self, model: type[T] | None) -> Model[T]:
         return Model.of(model)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+    def _plain(self, where: Mapping[str, object]) -> Mapping[str, object]:
+        if not self._model.is_identity:
+            return where
+        # What was put as a time stands in the file as its text.
+        return {name: mapped(wanted, _as_stored) for name, wanted in where.items()}
 
     def _seen(self, document: Any, ref: Ref) -> Any:
         """The document as the model sees it. A new object, or the same if nothing is to be told apart."""
@@ -133,6 +142,10 @@ def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
 
 def _is_array(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
+
+
+def _as_stored(value: Any) -> Any:
+    return format_time(value) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
 def _plain(value: Any, where: str) -> Any:

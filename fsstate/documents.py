@@ -17,10 +17,12 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from fsstate import names
 from fsstate.backends.base import Backend, Blob, Change, Held, Outcome, Ref, Suffix, Unknown
+from fsstate.cursors import page_of, position_in
 from fsstate.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -32,9 +34,20 @@ from fsstate.errors import (
     UnsafePathError,
     ValidationError,
 )
-from fsstate.queries import MISSING, Missing, fits, ordered, page
+from fsstate.queries import (
+    MISSING,
+    Missing,
+    Page,
+    Position,
+    Question,
+    answer,
+    checked_page,
+    criteria_of,
+    orders_of,
+    position_of,
+)
 
-__all__ = ["PROBLEMS", "Documents", "Editing", "Item", "Problem", "Record"]
+__all__ = ["PROBLEMS", "Documents", "Editing", "Item", "Problem", "Record", "Where"]
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -42,6 +55,9 @@ P = TypeVar("P")
 # What may be wrong with one document. Not StorageError as such: a listing that takes EMFILE for "absent" would lie.
 Problem: TypeAlias = CorruptRecordError | ValidationError | UnsafePathError | NewerVersionError | MigrationError
 PROBLEMS: Final = (CorruptRecordError, ValidationError, UnsafePathError, NewerVersionError, MigrationError)
+
+# What a query asks for: of fields, or of whole values. None asks for nothing.
+Where: TypeAlias = Mapping[str, object] | Callable[[T], bool] | None
 
 _log = logging.getLogger("fsstate")
 
@@ -159,9 +175,11 @@ class Documents(ABC, Generic[T, P]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
-    def count(self) -> int:
-        """Return the number of documents."""
-        return len(self.names())
+    def count(self, where: Where[T] = None) -> int:
+        """Return the number of documents, readable or not; or of those that fit `where`, as in `query`."""
+        if where is None:
+            return len(self.names())
+        return len(self._answer(self._question(where, ()), where if callable(where) else None))
 
     def __len__(self) -> int:
         return self.count()
@@ -190,20 +208,43 @@ class Documents(ABC, Generic[T, P]):
 
     def query(
         self,
-        where: Mapping[str, object] | Callable[[T], bool] | None = None,
+        where: Where[T] = None,
         *,
         order_by: str | Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Item[T]]:
-        """Return the documents that fit `where`, ordered and cut to a page. Reads every document.
+        """Return the documents that fit `where`, ordered and cut to a page. Reads every document, without an index.
 
-        `where` maps fields to the values that they must equal, or says of each value whether it fits. `order_by` is a
-        field or several, each with a leading "-" to descend; documents without the field, or with None in it, come
-        last, and what is equal stays in the order of names. A `limit` of None means all.
+        `where` maps fields to the values that they must equal or to conditions (`OneOf`, `Range`, `Prefix`,
+        `Contains`), or says of each value whether it fits. `order_by` is a field or several, each with a leading "-" to
+        descend; documents without the field, or with None in it, come last, and what is equal stays in the order of
+        names. A `limit` of None means all. Raises ValueError for a negative number.
         """
-        fitting = (item for item in self.items() if fits(item.value, where, self._field))
-        return page(ordered(fitting, order_by, lambda item, name: self._field(item.value, name)), limit, offset)
+        checked_page(limit, offset)
+        question = self._question(where, order_by)._replace(limit=limit, offset=offset)
+        return self._answer(question, where if callable(where) else None)
+
+    def page(
+        self,
+        where: Where[T] = None,
+        *,
+        order_by: str | Sequence[str] = (),
+        limit: int | None = 50,
+        after: str | None = None,
+    ) -> Page[Item[T]]:
+        """Return a page of what `query` gives, and the cursor of the next page, to be given as `after`.
+
+        What comes and goes between two pages makes no other document appear twice or not at all; one whose place in the
+        order changes may. Raises InvalidCursorError for a cursor of another query.
+        """
+        checked_page(limit, 0)
+        question = self._question(where, order_by)._replace(limit=limit)
+        if after is not None:
+            question = question._replace(after=position_in(after, question, self.category))
+        more = question if limit is None else question._replace(limit=limit + 1)
+        found = self._answer(more, where if callable(where) else None)
+        return page_of(found, question, self.category, partial(self._position, question))
 
     def path_of(self, name: str) -> str:
         """Return where a person finds the document, whether it exists or not."""
@@ -342,6 +383,25 @@ class Documents(ABC, Generic[T, P]):
 
     # Inside
 
+    def _question(self, where: Where[T], order_by: str | Sequence[str]) -> Question:
+        criteria = () if where is None or callable(where) else criteria_of(self._plain(where))
+        return Question(criteria, orders_of(order_by))
+
+    def _plain(self, where: Mapping[str, object]) -> Mapping[str, object]:
+        """What is asked for, as it stands in documents."""
+        return where
+
+    def _answer(self, question: Question, fits: Callable[[T], bool] | None) -> list[Item[T]]:
+        """The documents that a question asks for, of those that `fits` accepts."""
+        items = self.items() if fits is None else (item for item in self.items() if fits(item.value))
+        return answer(items, question, self._field_of, _name_of)
+
+    def _field_of(self, item: Item[T], name: str) -> Any:
+        return self._field(item.value, name)
+
+    def _position(self, question: Question, item: Item[T]) -> Position:
+        return position_of(item, question.order, self._field_of, _name_of)
+
     def _where(self, ref: Ref) -> str:
         return self._backend.location(ref)
 
@@ -453,6 +513,10 @@ class Editing(Generic[T]):
     def abandon(self) -> None:
         """Give back the lock without saving. After `commit` it does nothing."""
         self._held.release()
+
+
+def _name_of(item: Item[Any]) -> str:
+    return item.name
 
 
 class _Deletion:

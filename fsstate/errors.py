@@ -2,6 +2,7 @@
 
     FsStateError
     ├── InvalidNameError (ValueError)         a category or record name that cannot be a file name
+    ├── InvalidCursorError (ValueError)       a cursor that does not belong to the query
     ├── InvalidValueError (ValueError)        a value that cannot be stored, with its place in the document
     ├── InvalidQueryError (ValueError)        a search that asks for nothing
     ├── ValidationError (ValueError)          a document that does not fit its model
@@ -36,6 +37,7 @@ __all__ = [
     "ConflictError",
     "CorruptRecordError",
     "FsStateError",
+    "InvalidCursorError",
     "InvalidNameError",
     "InvalidQueryError",
     "InvalidTransitionError",
@@ -88,6 +90,15 @@ class InvalidNameError(FsStateError, ValueError):
     def __init__(self, name: object, reason: str) -> None:
         super().__init__(f"{name!r} cannot be a name: {reason}; fsstate.quote_name() makes any string safe")
         self.name = name
+        self.reason = reason
+
+
+class InvalidCursorError(FsStateError, ValueError):
+    """A cursor that is none, or belongs to another query. `cursor` is what was given."""
+
+    def __init__(self, cursor: object, reason: str) -> None:
+        super().__init__(f"the cursor {cursor!r} {reason}; begin again without one")
+        self.cursor = cursor
         self.reason = reason
 
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -135,6 +135,9 @@ class OwnedSessions(SessionScope):
     def saved(self) -> None:
         """Say that a session was saved in steps: the store's pruning in the background begins here, if it is due."""
         self._everyones.saved()
+
+    def _reach(self) -> Mapping[str, object]:
+        return {"user_id": self.user_id}
 
     def _may_delete(self, name: str) -> bool:
         return self._owned.is_within_reach(name)

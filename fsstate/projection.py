@@ -31,7 +31,7 @@ from fsstate.errors import ConflictError, CorruptRecordError, ValidationError
 from fsstate.forks import renew_in_children
 from fsstate.journal import Log
 
-__all__ = ["Projection", "Projections", "Row", "Write", "fold_record", "readable"]
+__all__ = ["Projection", "Projections", "Row", "Write", "exactly", "fold_record", "is_longer", "readable"]
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -223,12 +223,12 @@ class Projection(Generic[S]):
     def _new_entries(self, stamp: _Stamp) -> list[LogLine]:
         """The entries behind those that are known; none where more than an append may have happened."""
         before, end = self._stamp, self._end
-        if before is None or not _is_longer(before, stamp) or not end or end[-1].seq != self._seq:
+        if before is None or not is_longer(before, stamp) or not end or end[-1].seq != self._seq:
             return []
         lines = self._backend.entries(self.log.ref, after=end[0].seq - 1)
         if tuple(islice(lines, len(end))) != end:
             return []
-        new = _exactly(stamp[1] - before[1], lines)
+        new = exactly(stamp[1] - before[1], lines)
         # It may have been replaced before it was opened.
         now = self._backend.log_stamp(self.log.ref)
         return new if now is not None and now[0] == stamp[0] else []
@@ -307,14 +307,15 @@ def _is_sound(line: LogLine) -> bool:
 
 def _only_grew(before: _Stamp, after: _Stamp, added: int) -> bool:
     """Whether a log is the same file, longer by `added` bytes. False where the stamps do not tell."""
-    return _is_longer(before, after) and after[1] - before[1] == added
+    return is_longer(before, after) and after[1] - before[1] == added
 
 
-def _is_longer(before: _Stamp, after: _Stamp) -> bool:
+def is_longer(before: _Stamp, after: _Stamp) -> bool:
+    """Whether a log's stamps are of the same file, which is longer now. False where they do not tell."""
     return len(before) > 1 and before[0] == after[0] and after[1] > before[1]
 
 
-def _exactly(size: int, lines: Iterable[LogLine | BadLine]) -> list[LogLine]:
+def exactly(size: int, lines: Iterable[LogLine | BadLine]) -> list[LogLine]:
     """The first entries of `lines`, which take `size` bytes with their newlines; none if none do."""
     found: list[LogLine] = []
     for line in lines:

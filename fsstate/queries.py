@@ -1,71 +1,152 @@
-"""Which of many values fit a question, and in which order: pure decisions, shared by all that can be listed."""
+"""Which of many values fit a question, in which order, and from where on: pure decisions about all that can be listed.
+
+This is what a query means. An index answers the same questions faster, and never differently.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-__all__ = ["MISSING", "Missing", "fits", "ordered", "page", "plain", "sort_key"]
+from fsstate.conditions import Criterion, criterion_of
+from fsstate.keys import MISSING, NULL, Key, Missing, key_of
+
+__all__ = [
+    "MISSING",
+    "Criteria",
+    "Missing",
+    "Order",
+    "Page",
+    "Position",
+    "Question",
+    "answer",
+    "checked_page",
+    "criteria_of",
+    "fits",
+    "orders_of",
+    "plain",
+    "position_of",
+]
 
 T = TypeVar("T")
 
-
-class Missing(Enum):
-    """The type of `MISSING`: no value was given, and None is a value."""
-
-    MISSING = "missing"
+Criteria: TypeAlias = tuple[tuple[str, Criterion], ...]
+# The value of an item's field, or MISSING.
+_FieldOf: TypeAlias = Callable[[T, str], Any]
 
 
-MISSING: Final = Missing.MISSING
+class Page(NamedTuple, Generic[T]):
+    """Some of the items that fit. `cursor` is what to give for the next page, as `after`; None on the last one."""
+
+    items: list[T]
+    cursor: str | None
 
 
-def fits(value: T, where: Mapping[str, object] | Callable[[T], bool] | None, field: Callable[[T, str], object]) -> bool:
-    """Whether a value has what `where` asks for: None asks for nothing, a mapping for equal fields."""
-    if where is None:
-        return True
-    if callable(where):
-        return bool(where(value))
-    return all(field(value, name) == wanted for name, wanted in where.items())
+class Order(NamedTuple):
+    """One field to order by."""
+
+    field: str
+    descending: bool
+
+
+class Position(NamedTuple):
+    """Where an item stands in an order: its key in each field, and its place, which no two items share."""
+
+    keys: tuple[Key | None, ...]
+    place: str
+
+
+class Question(NamedTuple):
+    """What is asked of many items.
+
+    - `criteria`: what the fields must be; all of them.
+    - `order`: by which fields, the first one first. Items without a field, or with None in it, come last, whichever
+      way it is ordered. What is equal is ordered by its place, backwards with `places_descend`.
+    - `after`: only what stands behind this.
+    - `limit`, `offset`: at most so many (None: all) of what is then left, without the first so many.
+    """
+
+    criteria: Criteria = ()
+    order: tuple[Order, ...] = ()
+    places_descend: bool = False
+    after: Position | None = None
+    limit: int | None = None
+    offset: int = 0
 
 
 def plain(value: Any) -> Any:
     """The value as it stands in the document: that of an enum's member, else itself."""
+    from enum import Enum
+
     return value.value if isinstance(value, Enum) else value
 
 
-def ordered(items: Iterable[T], order_by: str | Sequence[str], field: Callable[[T, str], Any]) -> Iterable[T]:
-    """The items by one field or several, each with a leading "-" to descend; equal ones stay as they come.
-
-    Those without a field, or with None in it, come last, whichever way it is ordered.
-    """
-    # Sorting is stable: the last field first, and each earlier one keeps what it finds where it is equal.
-    for name in reversed((order_by,) if isinstance(order_by, str) else order_by):
-        items = _sorted(items, name, field)
-    return items
+def criteria_of(where: Mapping[str, object]) -> Criteria:
+    """What `where` asks of each field: to equal a value, or a condition."""
+    return tuple((name, criterion_of(wanted)) for name, wanted in where.items())
 
 
-def _sorted(items: Iterable[T], order: str, field: Callable[[T, str], Any]) -> list[T]:
-    keyed = [(field(item, order.removeprefix("-")), item) for item in items]
-    present = [(sort_key(value), item) for value, item in keyed if value is not None and value is not MISSING]
-    present.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
-    return [item for _, item in present] + [item for value, item in keyed if value is None or value is MISSING]
+def orders_of(order_by: str | Sequence[str]) -> tuple[Order, ...]:
+    """One field or several, each with a leading "-" to descend."""
+    names = (order_by,) if isinstance(order_by, str) else tuple(order_by)
+    return tuple(Order(name.removeprefix("-"), name.startswith("-")) for name in names)
 
 
-def sort_key(value: Any) -> tuple[str, Any]:
-    """A key that never fails: numbers, texts and times among themselves, and everything else by its text."""
-    if isinstance(value, int | float):
-        return "number", value
-    kind = type(value).__name__
-    return (kind, value) if kind in ("str", "date", "datetime") else (kind, repr(value))
-
-
-def page(items: Iterable[T], limit: int | None, offset: int) -> list[T]:
-    """At most `limit` items (None: all) behind the first `offset`. Raises ValueError for a negative number."""
+def checked_page(limit: int | None, offset: int) -> None:
+    """Raise ValueError for a negative number."""
     if offset < 0 or (limit is not None and limit < 0):
         raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
+
+
+def fits(value: T, criteria: Criteria, field: _FieldOf[T]) -> bool:
+    """Whether a value fits all criteria."""
+    return all(criterion.accepts(field(value, name)) for name, criterion in criteria)
+
+
+def position_of(item: T, order: Iterable[Order], field: _FieldOf[T], place: Callable[[T], str]) -> Position:
+    """Where an item stands."""
+    return Position(tuple(key_of(field(item, each.field)) for each in order), place(item))
+
+
+def answer(items: Iterable[T], question: Question, field: _FieldOf[T], place: Callable[[T], str]) -> list[T]:
+    """The items that a question asks for, found by looking at each."""
+    fitting = (item for item in items if fits(item, question.criteria, field))
+    placed = [(position_of(item, question.order, field, place), item) for item in fitting]
+    # Sorting is stable: the last field first, and each earlier one keeps what it finds where it is equal.
+    placed.sort(key=lambda pair: pair[0].place, reverse=question.places_descend)
+    for number in reversed(range(len(question.order))):
+        placed = _sorted(placed, number, descending=question.order[number].descending)
+    return [item for _, item in _page(_behind(placed, question), question)]
+
+
+_Placed: TypeAlias = tuple[Position, T]
+
+
+def _sorted(placed: list[_Placed[T]], number: int, *, descending: bool) -> list[_Placed[T]]:
+    present = [each for each in placed if each[0].keys[number]]
+    present.sort(key=lambda each: each[0].keys[number] or NULL, reverse=descending)
+    return present + [each for each in placed if not each[0].keys[number]]
+
+
+def _behind(placed: list[_Placed[T]], question: Question) -> Iterator[_Placed[T]]:
+    after = question.after
+    return (each for each in placed if after is None or _is_behind(each[0], after, question))
+
+
+def _is_behind(position: Position, other: Position, question: Question) -> bool:
+    for order, key, bound in zip(question.order, position.keys, other.keys, strict=True):
+        # None and missing are the same here.
+        if (key or NULL) != (bound or NULL):
+            return not key or (bool(bound) and (key < (bound or NULL)) is order.descending)
+    if question.places_descend:
+        return position.place < other.place
+    return position.place > other.place
+
+
+def _page(items: Iterable[T], question: Question) -> list[T]:
     # What counts no further than the machine does.
-    start, stop = min(offset, sys.maxsize), sys.maxsize if limit is None else min(offset + limit, sys.maxsize)
+    start = min(question.offset, sys.maxsize)
+    stop = sys.maxsize if question.limit is None else min(question.offset + question.limit, sys.maxsize)
     return list(islice(items, start, stop))

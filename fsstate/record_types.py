@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from fsstate import names
+from fsstate.conditions import values_in
 from fsstate.lifecycle import ANY_OTHER, Lifecycle
 from fsstate.migrations import VERSION, Migration, Versions
 from fsstate.models import Model
@@ -145,9 +146,13 @@ class RecordType(Generic[T]):
         if unknown is not None:
             known = ", ".join(self.filters)
             raise ValueError(f"{self.category} are listed by {known}, not by {unknown!r}; declare it as indexed")
-        if self.lifecycle is not None and "status" in where and not self.lifecycle.knows(plain(where["status"])):
+        for status in values_in(where["status"]) if "status" in where else ():
+            self._check_status(plain(status))
+
+    def _check_status(self, status: object) -> None:
+        if self.lifecycle is not None and not self.lifecycle.knows(status):
             statuses = ", ".join(self.lifecycle.steps)
-            raise ValueError(f"{where['status']!r} is no status of {self.category}; it is one of {statuses}")
+            raise ValueError(f"{status!r} is no status of {self.category}; it is one of {statuses}")
 
     def _check(self) -> None:
         if self.group_by is not None and self.parent is not None:

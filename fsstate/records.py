@@ -15,20 +15,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from fsstate import ids
 from fsstate.backends.base import Change, Ref
-from fsstate.documents import PROBLEMS, Editing, Item, Problem
+from fsstate.cursors import page_of, position_in
+from fsstate.documents import PROBLEMS, Editing, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
+from fsstate.keys import NULL, key_of, text_in
 from fsstate.migrator import MigrationReport, Progress, migrate
-from fsstate.queries import MISSING, Missing, fits, ordered, page, plain, sort_key
+from fsstate.queries import (
+    MISSING,
+    Missing,
+    Order,
+    Page,
+    Position,
+    Question,
+    answer,
+    checked_page,
+    criteria_of,
+    orders_of,
+    position_of,
+)
 from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.record_places import Places
 from fsstate.record_types import RecordType
+from fsstate.record_view import RecordView, fields_of
 from fsstate.recovery import InFlight, RecoveryReport, look, recover
 from fsstate.retention import Age, Newest, PrunePolicy, PruneReport
 from fsstate.shared import Shared
@@ -45,6 +60,13 @@ Flights: TypeAlias = list[InFlight]
 Problems: TypeAlias = list[Problem]
 
 _log = logging.getLogger("fsstate")
+
+
+class _Found(NamedTuple, Generic[T]):
+    """A record, and the path of its file without the suffix."""
+
+    place: str
+    value: T
 
 
 class Records(Generic[T]):
@@ -171,14 +193,29 @@ class Records(Generic[T]):
     ) -> Listing[T]:
         """Return the records that have what `where` says, in the type's usual order or another.
 
-        `where` maps declared fields to the values that they must equal. `order_by` is any field, with a leading "-" to
-        descend; equal ones are ordered by key in the same direction. A `limit` of None means all. Raises ValueError
-        for a field that is not declared, and for a negative number.
+        `where` maps declared fields to the values that they must equal, or to conditions (`OneOf`, `Range`, `Prefix`).
+        `order_by` is any field, with a leading "-" to descend; equal ones are ordered by key in the same direction. A
+        `limit` of None means all. Raises ValueError for a field that is not declared, and for a negative number.
         """
-        order = self.kind.order_by if order_by is None else self._known_order(order_by)
-        direction = "-" if order.startswith("-") else ""
-        found = ordered(self._fitting(where), (order, f"{direction}{self.kind.key}"), self._field_of)
-        return [item.value for item in page(found, limit, offset)]
+        checked_page(limit, offset)
+        question = self._question(where, order_by)._replace(limit=limit, offset=offset)
+        return [item.value for item in self._answer(question)]
+
+    def page(
+        self, *, order_by: str | None = None, limit: int | None = 50, after: str | None = None, **where: Any
+    ) -> Page[T]:
+        """Return a page of what `list` gives, and the cursor of the next page, to be given as `after`.
+
+        What comes and goes between two pages makes no other record appear twice or not at all; one whose place in the
+        order changes may. Raises InvalidCursorError for a cursor of another query.
+        """
+        checked_page(limit, 0)
+        question = self._question(where, order_by)._replace(limit=limit)
+        if after is not None:
+            question = question._replace(after=position_in(after, question, self._root.category))
+        found = self._answer(question if limit is None else question._replace(limit=limit + 1))
+        page = page_of(found, question, self._root.category, lambda item: self._position(question, item))
+        return Page([item.value for item in page.items], page.cursor)
 
     def first(self, *, order_by: str | None = None, **where: Any) -> T | None:
         """Return the first record that `list` would, or None."""
@@ -186,10 +223,12 @@ class Records(Generic[T]):
         return found[0] if found else None
 
     def count(self, **where: Any) -> int:
-        """Return the number of records, or of those that have what `where` says, as in `list`."""
+        """Return the number of records, readable or not; or of those that have what `where` says, as in `list`."""
         if not where:
             return sum(documents.count() for documents in self._places.all())
-        return sum(1 for _ in self._fitting(where))
+        question = self._question(where, self.kind.key)
+        view = self._view_for(question)
+        return len(self._answer(question)) if view is None else self._shared.indexes.count(view, question)
 
     def __len__(self) -> int:
         return self.count()
@@ -325,7 +364,7 @@ class Records(Generic[T]):
 
     def _age_of(self, documents: RecordDocuments[T], value: T, name: str) -> Age:
         is_busy = documents.field(value, "status") in self.kind.in_flight
-        return Age(is_busy, sort_key(self._time_of(documents, value)), name)
+        return Age(is_busy, key_of(self._time_of(documents, value)) or NULL, name)
 
     def _time_of(self, documents: RecordDocuments[T], value: T) -> Any:
         return documents.field(value, self.kind.order_by.removeprefix("-"))
@@ -336,22 +375,55 @@ class Records(Generic[T]):
             raise ValueError(f"{self.kind.category} cannot be ordered by {order_by!r}: there is no such field")
         return order_by
 
-    def _fitting(self, where: Mapping[str, Any]) -> Iterator[Item[T]]:
+    def _question(self, where: Mapping[str, Any], order_by: str | None) -> Question:
         self.kind.check_filters(where)
-        wanted = {name: plain(value) for name, value in where.items()}
-        for documents in self._asked(wanted):
+        order = orders_of(self.kind.order_by if order_by is None else self._known_order(order_by))
+        by_key = Order(self.kind.key, order[0].descending)
+        return Question(criteria_of(where), (*order, by_key), places_descend=order[0].descending)
+
+    def _answer(self, question: Question) -> Listing[_Found[T]]:
+        view = self._view_for(question) if question.criteria or question.limit is not None else None
+        if view is None:
+            return answer(self._looked_at(question), question, self._field_of, _place_of)
+        found: Listing[_Found[T]] = []
+        for documents, name in (view.spot(each.place) for each in self._shared.indexes.select(view, question)):
+            # What was deleted, or broken, since the index looked.
+            with suppress(*PROBLEMS):
+                value = documents.get(name)
+                if value is not None:
+                    found.append(_Found(f"{documents.category}/{name}", value))
+        return found
+
+    def _looked_at(self, question: Question) -> Iterator[_Found[T]]:
+        for documents in self._asked(question):
             for item in documents.items():
-                if fits(item.value, wanted, documents.field):
-                    yield item
+                yield _Found(f"{documents.category}/{item.name}", item.value)
 
-    def _asked(self, where: Mapping[str, Any]) -> Iterable[RecordDocuments[T]]:
-        group = self.kind.group_by
-        if group is None or not isinstance(where.get(group, MISSING), str | None):
+    def _view_for(self, question: Question) -> RecordView[T] | None:
+        """What the index may answer the question with; None if it is to be asked of each record."""
+        fields = fields_of(self.kind)
+        asked = [*(field for field, _ in question.criteria), *(each.field for each in question.order)]
+        if self._owner is not None or self.kind.parent is not None or not all(field in fields for field in asked):
+            return None
+        folders = list(self._asked(question))
+        name = folders[0].category if len(folders) == 1 else f"{self._root.category}/*"
+        view = RecordView(self.kind, folders, name=name)
+        return view if self._shared.indexes.serves(view) else None
+
+    def _asked(self, question: Question) -> Iterable[RecordDocuments[T]]:
+        """The folders in which what is asked for may be: one group's, where it must be of that group."""
+        group = dict(question.criteria).get(self.kind.group_by or "")
+        if group is None or group.keys is None or len(group.keys) != 1:
             return self._places.all()
-        return [self._places.of(where[group])]
+        (key,) = group.keys
+        name = text_in(key)
+        return self._places.all() if name is None and key != NULL else [self._places.of(name)]
 
-    def _field_of(self, item: Item[T], name: str) -> Any:
-        return self._root.field(item.value, name)
+    def _position(self, question: Question, found: _Found[T]) -> Position:
+        return position_of(found, question.order, self._field_of, _place_of)
+
+    def _field_of(self, found: _Found[T], name: str) -> Any:
+        return self._root.field(found.value, name)
 
     def _everything(self) -> Iterator[tuple[RecordDocuments[T], str]]:
         return ((documents, name) for documents in self._places.all() for name in documents.names())
@@ -364,3 +436,7 @@ class Records(Generic[T]):
         active = self._time_of(documents, documents.value_of(blob, name))
         last_active = active if isinstance(active, datetime) else None
         return Seen(documents.ref_of(name), last_active, blob.revision, is_busy)
+
+
+def _place_of(found: _Found[Any]) -> str:
+    return found.place

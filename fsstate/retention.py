@@ -13,9 +13,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fsstate.forks import renew_in_children
+from fsstate.keys import Key
 
 __all__ = [
     "Age",
@@ -154,7 +155,7 @@ class Age(NamedTuple):
     """How old a record is: sorts before what is younger, and busy ones behind all others."""
 
     is_busy: bool
-    time: tuple[str, Any]
+    time: Key
     name: str
 
 

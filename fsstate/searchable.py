@@ -291,7 +291,7 @@ class _LogFile:
             rows = [codec.decode_line(line.data, self._log.path) for line in lines]
             news = [each for each in map(self._news_in, rows) if each is not None]
             passages = [self._passage(row) for row in under_way.values()]
-            return _GrownReading(self._reached(growth, before), news, passages, self._whole)
+            return _GrownReading(self._reached(growth), news, passages, self._whole)
         return None
 
     def _whole(self) -> Reading:
@@ -299,10 +299,10 @@ class _LogFile:
         growth = Growth(self._backend, self._log.ref, self._look)
         rows = self._folded(self._log.readable(growth.counted(self._log.lines())), under_way)
         passages = [self._passage(row) for row in rows]
-        return Reading(self._reached(growth, None), passages)
+        return Reading(self._reached(growth), passages)
 
-    def _reached(self, growth: Growth, before: Reached | None) -> Source:
-        reached = None if self._source.state == _SEEDED else growth.reached(before)
+    def _reached(self, growth: Growth) -> Source:
+        reached = None if self._source.state == _SEEDED else growth.reached()
         return self._source if reached is None else self._source._replace(state=reached.packed())
 
     def _under_way(self) -> dict[str, Row]:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Cache, Ref, State, Suffix, Survey, Visit
-from fsstate.queries import page
+from fsstate.queries import checked_page
 from fsstate.search import SCHEMA, Index, PrivateCache, Query, Scope, SearchHit, ask
 from fsstate.searchable import Searchable
 from fsstate.session_documents import CATEGORY as SESSIONS
@@ -113,7 +113,7 @@ class Searcher:
     ) -> _Hits:
         """The answers, the best first; see `Store.search`. With a `user`, only of this user's sessions."""
         question = Query.parse(query)
-        page((), limit, offset)
+        checked_page(limit, offset)
         target = self._target(in_, user)
         answer = partial(self._answer, question=question, target=target, limit=limit, offset=offset)
         found = self._ask_as_it_is(target, answer)

@@ -2,7 +2,6 @@
 
 - A session exists when its document does. Nothing can be written for one that does not, and deleting it deletes all.
 - Every write is durable when it returns, and reads, changes and writes the document under its lock.
-- A list looks at all documents, and at a session's logs only if they changed since the last look.
 - Pruning decides under the session's lock: one that was touched since the sweep looked at it stays, as does one that
   somebody is using. Age comes from the times in the document and the logs, never from a file's mtime.
 
@@ -12,63 +11,39 @@ All methods may be called from any thread.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias, Unpack
+from datetime import datetime
+from typing import Any, Unpack
 
 from fsstate import belongings, ids, names
 from fsstate.backends.base import JSON, MARKDOWN, Change, Ref
 from fsstate.conversation import copied
-from fsstate.documents import PROBLEMS, Editing
-from fsstate.errors import (
-    AlreadyExistsError,
-    AmbiguousIdError,
-    InvalidValueError,
-    NotFoundError,
-)
+from fsstate.digests import Digests
+from fsstate.documents import Editing
+from fsstate.errors import AlreadyExistsError, InvalidValueError
 from fsstate.messages import Message, Messages
 from fsstate.retention import PrunePolicy, PruneReport
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, setting
+from fsstate.session_lists import SessionLists
 from fsstate.shared import Shared
 from fsstate.steps import Steps
-from fsstate.summaries import (
-    Digests,
-    SessionFilter,
-    SessionSummary,
-    given_title,
-    project_of,
-    put_into,
-    select,
-    summarise,
-)
+from fsstate.summaries import given_title, project_of, put_into, summarise
 from fsstate.sweeper import Seen, Sweeper
-from fsstate.times import zoned
 
 __all__ = ["SessionScope"]
-
-_SHORTEST_PREFIX: Final = 6
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 _log = logging.getLogger("fsstate")
 
 
-# SessionScope has a method called `list`.
-Ids: TypeAlias = list[str]
-Listed: TypeAlias = list[Session]
-Summaries: TypeAlias = list[SessionSummary]
-
-
-class SessionScope(ABC):
+class SessionScope(SessionLists):
     """The sessions whose documents are within reach. The others do not exist here."""
 
     def __init__(self, shared: Shared, documents: SessionDocuments, digests: Digests) -> None:
-        self._shared = shared
+        super().__init__(shared, documents, digests)
         self._backend, self._clock = shared.backend, shared.clock
-        self._documents = documents
-        self._digests = digests
         self._sweeper = Sweeper(self._backend, self._clock, self.ids, self._look)
 
     # One session
@@ -96,17 +71,6 @@ class SessionScope(ABC):
         session.project_id, session.parent_id, session.metadata = project_id, parent_id, copied(dict(metadata or {}))
         session.created_at = session.updated_at = now
         return self._create(session, label, sweep=id is not None)
-
-    def get(self, id: str) -> Session | None:  # noqa: A002
-        """Return a session, or None. Raises CorruptRecordError or ValidationError for a file that cannot be read."""
-        return self._documents.get(id)
-
-    def require(self, id: str) -> Session:  # noqa: A002
-        """Return a session. Raises NotFoundError when there is none."""
-        return self._documents.require(id)
-
-    def __getitem__(self, id: str) -> Session:  # noqa: A002
-        return self.require(id)
 
     def get_or_create(self, id: str | None = None, **given: Unpack[SessionFields]) -> Session:  # noqa: A002
         """Return a session as it is, or else create it with what is given, as `create` takes it.
@@ -161,17 +125,6 @@ class SessionScope(ABC):
         if not self._may_delete(id):
             return False
         return belongings.delete(self._backend, ref, lambda: self._may_delete(id))
-
-    def contains(self, id: str) -> bool:  # noqa: A002
-        """Return whether there is such a session, readable or not."""
-        return self._documents.contains(id)
-
-    def __contains__(self, id: str) -> bool:  # noqa: A002
-        return self.contains(id)
-
-    def path_of(self, id: str) -> str:  # noqa: A002
-        """Return where a person finds the session's document, whether it exists or not."""
-        return self._documents.path_of(id)
 
     # Changes that have a name
 
@@ -257,105 +210,6 @@ class SessionScope(ABC):
             self._messages(new.id).extend(branch)
         return new
 
-    # Many sessions
-
-    def ids(self) -> Ids:
-        """Return the ids of all sessions, sorted; UUIDv7s sort by the time of their making."""
-        return self._documents.names()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.ids())
-
-    def count(self) -> int:
-        """Return the number of sessions."""
-        return self._documents.count()
-
-    def __len__(self) -> int:
-        return self.count()
-
-    def all(self) -> Listed:
-        """Return all sessions by id, whole. What cannot be read is logged as a warning and skipped."""
-        return [item.value for item in self._documents.items()]
-
-    def list(
-        self,
-        *,
-        user_id: str | None = None,
-        status: str | None = None,
-        project_id: str | None = None,
-        parent_id: str | None = None,
-        archived: bool | None = False,
-        metadata: Mapping[str, object] | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        updated_after: datetime | None = None,
-        updated_before: datetime | None = None,
-        order_by: str = "-updated_at",
-        limit: int | None = 50,
-        offset: int = 0,
-    ) -> Summaries:
-        """Return summaries of the sessions that fit all that is given, the latest active first.
-
-        None as a filter means that it does not matter; `archived` is False by default. The bounds of times belong to
-        the range. `metadata` holds keys with the values that they must have. `order_by` is updated_at, created_at,
-        message_count or title, with "-" to descend. A `limit` of None means all. Sessions that cannot be read are
-        logged and left out.
-        """
-        given = {
-            "created_after": created_after,
-            "created_before": created_before,
-            "updated_after": updated_after,
-            "updated_before": updated_before,
-        }
-        times = [None if time is None else zoned(time, name) for name, time in given.items()]
-        wanted = SessionFilter(user_id, status, project_id, parent_id, archived, metadata or {}, *times)
-        fitting = (
-            self._summary(each.name, each.value) for each in self._documents.items() if wanted.may_fit(each.value)
-        )
-        return select((summary for summary in fitting if wanted.fits(summary)), order_by, limit, offset)
-
-    def summary(self, id: str) -> SessionSummary | None:  # noqa: A002
-        """Return one session's summary, or None."""
-        session = self._documents.get(id)
-        return None if session is None else self._summary(id, session)
-
-    def find(self, needle: str) -> Session:
-        """Return the session with this id, or else the one whose id begins so, or else the one with this label.
-
-        A beginning has 6 characters or more. Raises AmbiguousIdError when several fit, NotFoundError when none does.
-        """
-        found, hint = [needle] if names.is_name(needle) and needle in self else [], "give more characters"
-        if not found and len(needle) >= _SHORTEST_PREFIX:
-            found = [each for each in self.ids() if each.startswith(needle)]
-        if not found:
-            found, hint = self._labelled(needle.strip()), "give an id"
-        if len(found) > 1:
-            raise AmbiguousIdError(needle, found, hint=hint)
-        session = self.get(found[0]) if found else None
-        if session is None:
-            raise NotFoundError(needle, f"no session has the id or label {needle!r}, or an id that begins so")
-        return session
-
-    def titles(self, ids: Iterable[str] | None = None) -> dict[str, str | None]:
-        """Return the title that each session's document has, by id: of all sessions, or of those asked for.
-
-        It is the session's, or else its metadata's. None is for a session without one, and for an id without a session.
-        Those made of a first message are not among them; see `list`. What cannot be read is logged as a warning: it has
-        no title, or is left out of all.
-        """
-        if ids is None:
-            return {item.name: given_title(item.value) for item in self._documents.items()}
-        return {each: self._title(each) for each in ids}
-
-    def find_title(self, title: str) -> Session | None:
-        """Return the session whose document has this title in any case, or None; of several the one updated last.
-
-        Titles are those that `titles` gives. Sessions that cannot be read are logged and passed over.
-        """
-        wanted = title.casefold()
-        fitting = (item.value for item in self._documents.items() if _folded(given_title(item.value)) == wanted)
-        return max(fitting, key=_last_updated, default=None)
-
     # Pruning
 
     def prune(self, policy: PrunePolicy, *, dry_run: bool = False) -> PruneReport:
@@ -422,20 +276,6 @@ class SessionScope(ABC):
     def _steps(self, name: str) -> Steps:
         return Steps(self._backend, self._clock, _ref(name))
 
-    def _summary(self, name: str, session: Session) -> SessionSummary:
-        return summarise(session, self._digests.look(_ref(name))[1])
-
-    def _title(self, name: str) -> str | None:
-        try:
-            session = self._documents.get(name)
-        except PROBLEMS as error:
-            _log.warning("skipped: %s", str(error))
-            return None
-        return None if session is None else given_title(session)
-
-    def _labelled(self, label: str) -> Ids:
-        return [each.name for each in self._documents.items() if label and each.value.label == label]
-
     def _write_label(self, name: str, label: str | None) -> Session:
         session = self._documents.labelling().update(name, setting("label", label))
         self.saved()
@@ -454,8 +294,8 @@ class SessionScope(ABC):
         record = self._documents.record(name)
         if record is None:
             return None
-        stamps, digest = self._digests.look(_ref(name))
-        return Seen(_ref(name), summarise(record.value, digest).updated_at, (record.revision, stamps))
+        digest = self._digests.look(_ref(name))
+        return Seen(_ref(name), summarise(record.value, digest).updated_at, (record.revision, digest.stamps))
 
 
 def _ref(name: str) -> Ref:
@@ -467,11 +307,3 @@ def _label(label: str) -> str:
     if not label:
         raise InvalidValueError("a label must not be empty", at="$.label")
     return label
-
-
-def _folded(title: str | None) -> str | None:
-    return None if title is None else title.casefold()
-
-
-def _last_updated(session: Session) -> tuple[datetime, str]:
-    return session.updated_at or session.created_at or _NEVER, session.id

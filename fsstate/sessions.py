@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
+from fsstate.digests import Digests
 from fsstate.documents import Problem
 from fsstate.owned_sessions import OwnedSessions
 from fsstate.retention import PrunePolicy
 from fsstate.session_documents import Session, SessionDocuments
 from fsstate.session_scope import SessionScope
 from fsstate.shared import Shared
-from fsstate.summaries import Digests, SessionSummary
+from fsstate.summaries import SessionSummary
 
 __all__ = ["OwnedSessions", "Session", "SessionSummary", "Sessions"]
 
@@ -44,6 +46,9 @@ class Sessions(SessionScope):
         Closing the store waits a little for a sweep under way. Raises TypeError for a `cooldown` that is no timedelta.
         """
         self._sweeper.auto_prune(policy, cooldown)
+
+    def _reach(self) -> Mapping[str, object]:
+        return {}
 
     def saved(self) -> None:
         """Say that a session was saved in steps: pruning in the background begins here, if it is due."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fsstate.backends.base import Backend
+from fsstate.index import Index
 from fsstate.ownership import Ownership
 from fsstate.projection import Projections
 from fsstate.record_types import RecordType
@@ -20,6 +21,7 @@ class Shared(NamedTuple):
     - `backend`: the place that keeps the files; `clock`: what time it is; `rising`: times that never go back.
     - `projections`: what logs were folded to.
     - `ownership`: who works on what.
+    - `indexes`: what lists and queries ask of many records.
     - `newest`: the ages of the records of those types that keep so many of them.
     - `parts`: what is made when it is first needed, by name.
     - `search_exclude`: the categories that are not searched.
@@ -30,6 +32,7 @@ class Shared(NamedTuple):
     projections: Projections
     ownership: Ownership
     rising: RisingTimes
+    indexes: Index
     newest: dict[RecordType[Any], Newest]
     parts: dict[str, Any]
     search_exclude: tuple[str, ...]

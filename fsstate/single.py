@@ -17,7 +17,7 @@ from fsstate.backends.base import Blob, Ref
 from fsstate.documents import Editing
 from fsstate.errors import AlreadyExistsError
 from fsstate.merge import same
-from fsstate.queries import MISSING, Missing, fits, plain
+from fsstate.queries import MISSING, Missing, criteria_of, fits
 from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.record_types import RecordType
 from fsstate.shared import Shared
@@ -131,8 +131,8 @@ class ItemSet(Generic[T]):
     def list(self, **where: Any) -> Listing[T]:
         """Return the items in their order: all, or those that have what `where` says in their declared fields."""
         self._kind.check_filters(where)
-        wanted = {name: plain(value) for name, value in where.items()}
-        return [item for item in self._items() if fits(item, wanted, self._documents.field)]
+        criteria = criteria_of(where)
+        return [item for item in self._items() if fits(item, criteria, self._documents.field)]
 
     def get(self, key: str) -> T | None:
         """Return the item with this key, or None."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fsstate.agents import Agent
     from fsstate.audits import Audits
     from fsstate.collection import Collection
+    from fsstate.index import Index
     from fsstate.jobs import Jobs
     from fsstate.journal import Journal
     from fsstate.markdown import Markdown
@@ -105,17 +106,27 @@ class Store:
         return f"Store({self.path!r})"
 
     @overload
-    def collection(self, category: str, *, model: None = None) -> Collection[Any]: ...
+    def collection(
+        self, category: str, *, model: None = None, indexed: Iterable[str] | None = None
+    ) -> Collection[Any]: ...
 
     @overload
-    def collection(self, category: str, *, model: type[T]) -> Collection[T]: ...
+    def collection(self, category: str, *, model: type[T], indexed: Iterable[str] | None = None) -> Collection[T]: ...
 
-    def collection(self, category: str, *, model: type[T] | None = None) -> Collection[Any]:
+    def collection(
+        self, category: str, *, model: type[T] | None = None, indexed: Iterable[str] | None = None
+    ) -> Collection[Any]:
         """Return the JSON documents of a category, which may be nested: `teams/red/agents`.
 
-        With a `model` (dataclass, TypedDict, msgspec.Struct or pydantic model) they are read as that. Raises
-        InvalidNameError for a category that cannot be a directory's name.
+        With a `model` (dataclass, TypedDict, msgspec.Struct or pydantic model) they are read as that. With `indexed`,
+        names of fields, `query`, `page` and `count` may be asked for these fields only, and read only the documents
+        that they find; what is kept for that is checked against the files at each question. Raises InvalidNameError
+        for a category that cannot be a directory's name.
         """
+        if indexed is not None:
+            from fsstate.index import IndexedCollection
+
+            return IndexedCollection(self.backend, category, model, self._index, indexed)
         from fsstate.collection import Collection
 
         return Collection(self.backend, category) if model is None else Collection(self.backend, category, model)
@@ -322,10 +333,16 @@ class Store:
 
         def make() -> Shared:
             backend, clock, exclude = self.backend, self.options.clock, tuple(self.options.search_exclude)
-            projections, ownership = Projections(backend), Ownership(backend)
-            return Shared(backend, clock, projections, ownership, RisingTimes(clock), {}, {}, exclude)
+            projections, ownership, rising = Projections(backend), Ownership(backend), RisingTimes(clock)
+            return Shared(backend, clock, projections, ownership, rising, self._index, {}, {}, exclude)
 
         return self._part("shared", make)
+
+    @property
+    def _index(self) -> Index:
+        from fsstate.index import Index
+
+        return self._part("index", lambda: Index(self.backend, self.options.indexing))
 
     def _part(self, name: object, make: Callable[[], P]) -> P:
         """The store's one part of this name. Of two threads that are the first at once, both get the same."""

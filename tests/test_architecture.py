@@ -11,14 +11,15 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout names times ids merge models frontmatter options \
+codec forks layout names times ids merge models frontmatter options keys conditions \
 backends backends.base backends.files backends.memory
-queries documents collection markdown journal
+queries cursors documents collection markdown journal
 index retention migrations search projection lifecycle ledger sweeper belongings \
-record_types rules ownership shared record_documents record_places recovery migrator records owning_records single
-conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
+record_types rules ownership shared record_documents record_places record_view recovery migrator records \
+owning_records single
+conversation streams digests session session_documents session_view session_lists session_scope owned_sessions \
+sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints goals \
 searchable searcher \
-tool_calls events steps embedded seeded_log summaries checkpoints goals \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue
 store

@@ -14,10 +14,10 @@ from typing import Generic, TypeVar
 from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.offload import Mirror, Offload, iterate
 from fsstate.backends.base import Backend, Blob, Change, Outcome, Ref, Unknown
-from fsstate.documents import Documents, Editing, Item, Problem, Record
+from fsstate.documents import Documents, Editing, Item, Problem, Record, Where
 from fsstate.errors import LockTimeoutError
 from fsstate.frontmatter import Document
-from fsstate.queries import MISSING, Missing
+from fsstate.queries import MISSING, Missing, Page
 
 __all__ = ["AsyncCollection", "AsyncDocuments", "AsyncMarkdown"]
 
@@ -75,9 +75,9 @@ class AsyncDocuments(Mirror[Documents[T, P]], Generic[T, P]):
         for name in await self.names():
             yield name
 
-    async def count(self) -> int:
-        """Return the number of documents."""
-        return await self.offload.run(self.sync.count)
+    async def count(self, where: Where[T] = None) -> int:
+        """Return the number of documents, readable or not; or of those that fit `where`, as in `query`."""
+        return await self.offload.run(self.sync.count, where)
 
     def items(self) -> AsyncIterator[Item[T]]:
         """Iterate over all documents by name. What cannot be read is logged as a warning and skipped."""
@@ -89,14 +89,25 @@ class AsyncDocuments(Mirror[Documents[T, P]], Generic[T, P]):
 
     async def query(
         self,
-        where: Mapping[str, object] | Callable[[T], bool] | None = None,
+        where: Where[T] = None,
         *,
         order_by: str | Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Item[T]]:
-        """Return the documents that fit `where`, ordered and cut to a page. Reads every document."""
+        """Return the documents that fit `where`, ordered and cut to a page."""
         return await self.offload.run(self.sync.query, where, order_by=order_by, limit=limit, offset=offset)
+
+    async def page(
+        self,
+        where: Where[T] = None,
+        *,
+        order_by: str | Sequence[str] = (),
+        limit: int | None = 50,
+        after: str | None = None,
+    ) -> Page[Item[T]]:
+        """Return a page of what `query` gives, and the cursor of the next page, to be given as `after`."""
+        return await self.offload.run(self.sync.page, where, order_by=order_by, limit=limit, after=after)
 
     def path_of(self, name: str) -> str:
         """Return where a person finds the document, whether it exists or not."""

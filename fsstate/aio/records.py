@@ -10,7 +10,7 @@ from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.offload import Mirror, Offload
 from fsstate.documents import Problem
 from fsstate.migrator import MigrationReport, Progress
-from fsstate.queries import MISSING, Missing
+from fsstate.queries import MISSING, Missing, Page
 from fsstate.record_types import RecordType
 from fsstate.records import Records
 from fsstate.recovery import InFlight, RecoveryReport
@@ -115,6 +115,12 @@ class AsyncRecords(Mirror[Records[T]], Generic[T]):
     ) -> Listing[T]:
         """Return the records that have what `where` says, in the type's usual order or another."""
         return await self.offload.run(self.sync.list, order_by=order_by, limit=limit, offset=offset, **where)
+
+    async def page(
+        self, *, order_by: str | None = None, limit: int | None = 50, after: str | None = None, **where: Any
+    ) -> Page[T]:
+        """Return a page of what `list` gives, and the cursor of the next page, to be given as `after`."""
+        return await self.offload.run(self.sync.page, order_by=order_by, limit=limit, after=after, **where)
 
     async def first(self, *, order_by: str | None = None, **where: Any) -> T | None:
         """Return the first record that `list` would, or None."""

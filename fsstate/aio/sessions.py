@@ -92,6 +92,7 @@ class AsyncSessionScope(Mirror[Scope_co]):
     count = offloaded(SessionScope.count)
     all = offloaded(SessionScope.all)
     list = offloaded(SessionScope.list)
+    page = offloaded(SessionScope.page)
     summary = offloaded(SessionScope.summary)
     find = offloaded(SessionScope.find)
     titles = offloaded(SessionScope.titles)

@@ -22,6 +22,7 @@ from fsstate.store import Store
 
 if TYPE_CHECKING:
     from fsstate.agents import Agent
+    from fsstate.collection import Collection
     from fsstate.migrator import MigrationReport, Progress
     from fsstate.record_types import RecordType
     from fsstate.recovery import InFlight, RecoveryReport
@@ -85,14 +86,21 @@ class AsyncStore:
         return self.sync.options
 
     @overload
-    def collection(self, category: str, *, model: None = None) -> AsyncCollection[Any]: ...
+    def collection(
+        self, category: str, *, model: None = None, indexed: Iterable[str] | None = None
+    ) -> AsyncCollection[Any]: ...
 
     @overload
-    def collection(self, category: str, *, model: type[T]) -> AsyncCollection[T]: ...
+    def collection(
+        self, category: str, *, model: type[T], indexed: Iterable[str] | None = None
+    ) -> AsyncCollection[T]: ...
 
-    def collection(self, category: str, *, model: type[T] | None = None) -> AsyncCollection[Any]:
-        """Return the JSON documents of a category, read as `model` if one is given."""
-        documents = self.sync.collection(category) if model is None else self.sync.collection(category, model=model)
+    def collection(
+        self, category: str, *, model: type[T] | None = None, indexed: Iterable[str] | None = None
+    ) -> AsyncCollection[Any]:
+        """Return the JSON documents of a category, read as `model` if one is given. `indexed` is as in `Store`."""
+        given = {} if model is None else {"model": model}
+        documents: Collection[Any] = self.sync.collection(category, indexed=indexed, **given)
         return AsyncCollection(documents, self.sync.backend, self.offload, self._timeout)
 
     def markdown(self, category: str) -> AsyncMarkdown:

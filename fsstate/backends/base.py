@@ -154,6 +154,10 @@ class Cache(Protocol):
     count on having been done once. Its errors go on to the caller; the database's own never do.
     """
 
+    def exists(self) -> bool:
+        """Whether anything was kept. Makes nothing."""
+        ...
+
     def read(self, work: Callable[[Visit], R]) -> R:
         """Do work that writes nothing."""
         ...
@@ -305,6 +309,10 @@ class Backend(Protocol):
         With more than one item, the first tells the file from every other and the second is its size in bytes: 0
         only while the log never had an entry.
         """
+        ...
+
+    def checksum(self, ref: Ref, size: int) -> int:
+        """A number that tells whether the first `size` bytes of a log are what they were: the last 8 MB of them."""
         ...
 
     def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:

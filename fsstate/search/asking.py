@@ -7,6 +7,7 @@ newest first, then by place: the same answers in the same order, whenever and wh
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -63,7 +64,8 @@ class _Row(NamedTuple):
 
 def ask(db: sqlite3.Connection, query: Query, scope: Scope, limit: int | None, offset: int) -> list[SearchHit]:
     """The hits from the `offset`th on, the best first."""
-    end = None if limit is None else limit + offset
+    # What counts no further than SQLite does.
+    end = None if limit is None else min(limit + offset, sys.maxsize)
     rows: list[_Row] = []
     if scope.within is None or scope.within or scope.sessions:
         rows += _rows(db, MAIN, query, _conditions(db, scope), end)

@@ -31,6 +31,10 @@ class PrivateCache:
         self._finalizer = weakref.finalize(self, _close, self._open)
         renew_in_children(self)
 
+    def exists(self) -> bool:
+        """Whether anything was kept."""
+        return bool(self._open)
+
     def read(self, work: Callable[[Visit], R]) -> R:
         """Do work that writes nothing."""
         with self._mutex:

@@ -274,6 +274,8 @@ def test_the_best_come_first_and_of_equals_the_newest(store: Store, one: Session
     assert found(store, "red car", limit=2, offset=1) == ids[1:3]
     assert found(store, "red car", limit=None, offset=5) == ids[5:]
     assert found(store, "red car", limit=0) == found(store, "red", offset=99) == []
+    assert found(store, "red car", limit=10**30, offset=5) == ids[5:]
+    assert found(store, "red car", limit=10**30, offset=10**30) == []
     scores = [hit.score for hit in store.search("red car")]
     assert scores == sorted(scores, reverse=True)
 

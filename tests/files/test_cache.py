@@ -32,7 +32,9 @@ def opened(root: Path) -> closing[FileBackend]:
 
 
 def open_cache(backend: FileBackend, schema: str = SCHEMA) -> CacheFile:
-    return backend.cache("numbers", schema)
+    cache = backend.cache("numbers", schema)
+    assert cache is not None
+    return cache
 
 
 def add(cache: CacheFile, *numbers: int) -> None:
@@ -213,7 +215,7 @@ def test_a_directory_that_may_not_be_written_to_is_copied_to_memory(root: Path) 
     with opened(root) as backend:
         add(open_cache(backend), 1)
     code = f"""
-import os
+import os, sqlite3
 from fsstate.backends.files import FileBackend
 os.setgid(65534); os.setuid(65534)
 cache = FileBackend({str(root)!r}).cache("numbers", {SCHEMA!r})
@@ -233,7 +235,8 @@ print(cache.read(count), cache.is_private)
 
 
 def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", tmp_path]).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(tmp_path)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
         pytest.skip("needs the right to mount")
     try:
         with opened(tmp_path / "state") as backend:
@@ -290,6 +293,7 @@ def test_modes_are_those_of_the_store(root: Path) -> None:
 
 def test_errors_of_the_work_are_the_callers(root: Path) -> None:
     def work(visit: Visit) -> None:
+        visit.db.execute("DELETE FROM numbers")
         raise OSError(errno.EMFILE, "too many files")
 
     with opened(root) as backend, pytest.raises(OSError, match="too many files"):

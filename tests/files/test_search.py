@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fsstate import Message
+from fsstate.backends.files import log_lines
 from fsstate.options import StoreOptions
 from fsstate.search import Part, Query, tokens_in
 from fsstate.search import growth as growth_module
@@ -167,10 +168,10 @@ def store(root: Path) -> Iterator[Store]:
         yield store
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_answer_after_random_edits(root: Path, store: Store, seed: int) -> None:
     person = Person(root, store, seed)
-    for _ in range(60):
+    for _ in range(45):
         done = [person.act() for _ in range(person.chooser.choice([1, 1, 2, 4]))]
         try:
             check(store, root, *person.chooser.sample(QUESTIONS, 3))
@@ -197,25 +198,26 @@ def test_every_answer_for_long(root: Path, store: Store, soak_seconds: float) ->
             raise
 
 
-def test_a_long_log_whose_end_alone_is_compared(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth_module, "_SMALL", 0)
-    monkeypatch.setattr(growth_module, "_WINDOW", 200)
-    person = Person(root, store, 11)
-    for _ in range(60):
-        person.chooser.choice([person.append, person.change, person.extend, person.edit_by_rename])()
-        check(store, root, *person.chooser.sample(QUESTIONS, 2))
-    # What cannot be told from the end shows when there was time enough.
-    log = store.session(person.session()).messages
-    log.append("user", "red " + "ice " * 100, id="first")
-    log.append("user", "sky " * 100, id="second")
+@pytest.mark.parametrize("covered", [0, 8 * 1024 * 1024])
+def test_an_edit_that_keeps_a_logs_length(
+    root: Path, store: Store, monkeypatch: pytest.MonkeyPatch, covered: int
+) -> None:
+    monkeypatch.setattr(growth_module, "_COVERED", covered)
+    store.sessions.create(id="s")
+    log = store.session("s").messages
+    log.append("user", "red " + "ice " * 2000)
+    log.append("user", "sky")
     check(store, root, "red")
-    path = Path(log.path)
-    with path.open("r+b") as file:
-        file.write(path.read_bytes().replace(b"red ice", b"oak ice"))
+
+    def edit(old: bytes, new: bytes) -> None:
+        with Path(log.path).open("r+b") as file:
+            file.write(Path(log.path).read_bytes().replace(old, new))
+
+    edit(b"red", b"oak")
+    check(store, root, "red", "oak", "sky")
+    edit(b"oak", b"sea")
     log.append("user", "sun")
-    monkeypatch.setattr(growth_module, "_PATIENCE", 0.0)
-    monkeypatch.setattr(growth_module, "_SHARE", 1e9)
-    check(store, root, *QUESTIONS)
+    check(store, root, "sea", "oak", "sun")
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -383,7 +385,9 @@ with Store(root) as store:
     assert searches == [["messages.jsonl"], ["n2.md"]]
 
 
-def test_of_a_long_log_only_what_is_new_is_read(store: Store) -> None:
+def test_of_a_long_log_only_the_end_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The checksum covers 8 MB, so that no edit goes unseen; the lines that it covers are not looked into again.
+    monkeypatch.setattr(log_lines, "_MOST_COMPARED", 64 * 1024)
     store.sessions.create(id="s")
     log = store.session("s").messages
     log.extend([_message(number) for number in range(3000)])
@@ -436,7 +440,9 @@ def test_processes_share_the_index_and_see_each_other(root: Path, store: Store) 
         before = scan(root, "p*")
         assert set(before) <= set(ask(store, "p*"))
     for process in processes:
-        assert (process.wait(), process.communicate()[1]) == (0, b"")
+        errors = process.communicate()[1]
+        # Where the index was taken away while it was written to, one process goes on with an index of its own.
+        assert (process.wait(), b"Traceback" in errors) == (0, False)
     check(store, root, "p*", "p1x*", "p2x24")
     assert len(ask(store, "p*")) == 50
 

@@ -64,7 +64,7 @@ def make(tmp_path: Path) -> Make:
 def add(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
     cells = [json.dumps(value) if isinstance(value, dict | list) else value for value in row.values()]
     marks = ", ".join("?" * len(cells))
-    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", cells)  # noqa: S608
+    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", cells)
 
 
 def change(path: Path, *statements: str) -> None:

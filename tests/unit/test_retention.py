@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsstate.keys import NULL, key_of
 from fsstate.retention import Age, Candidate, Newest, PrunePolicy, Throttle, select_expired
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -105,7 +106,7 @@ class Folder:
     def look(self, name: str) -> Age | None:
         self.looked.append(name)
         age = self.ages[name]
-        return None if age is None else Age(name in self.busy, ("number", age), name)
+        return None if age is None else Age(name in self.busy, key_of(age) or NULL, name)
 
     def surplus(self, newest: Newest, *, coming: int = 1, folder: str = "f") -> list[str]:
         self.looked.clear()

@@ -227,6 +227,11 @@ class FileBackend:
         except OSError as error:
             raise StorageError.of("look at", path, error) from error
 
+    def checksum(self, ref: Ref, size: int) -> int:
+        with self._opened(ref) as (fd, _, _):
+            # Deleted meanwhile, it is read as one that is empty.
+            return log_lines.checksum(fd, size) if fd >= 0 else 0
+
     def trim(self, ref: Ref, before: int, *, owner: Ref | None = None) -> int:
         self._require_open()
         return self._log(ref).trim(before, owner)
@@ -316,10 +321,13 @@ class FileBackend:
         self._require_open()
         self._staging.folder()
 
-    def cache(self, name: str, schema: str) -> CacheFile:
+    def cache(self, name: str, schema: str) -> CacheFile | None:
         self._require_open()
-        # Imported at its first use, which brings SQLite along.
-        from fsstate.backends.files.cache import CacheFile
+        try:
+            # Imported at its first use, which brings SQLite along.
+            from fsstate.backends.files.cache import CacheFile
+        except ImportError:  # a Python that was built without it
+            return None
 
         with self._mutex:
             known = self._caches.get(name)

@@ -79,6 +79,11 @@ class CacheFile:
         """Whether the database is in memory, because there can be no file."""
         return self._is_private
 
+    def exists(self) -> bool:
+        """Whether anything was kept. Makes nothing."""
+        with self._mutex:
+            return self._is_private or self._sealed() is not None
+
     def read(self, work: Callable[[Visit], R]) -> R:
         """Do work that writes nothing, on one state of the database."""
         return self._do(self._read, work)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -23,6 +24,7 @@ __all__ = [
     "UNFLUSHED_LIMIT",
     "Marker",
     "backwards",
+    "checksum",
     "entries",
     "entries_backwards",
     "forwards",
@@ -39,6 +41,7 @@ LARGEST_SEQ: Final = 10**18 - 1
 _FIRST_BLOCK: Final = 4 * 1024
 _BLOCK: Final = 16 * 1024
 _LARGE_BLOCK: Final = 256 * 1024
+_MOST_COMPARED: Final = 8 * 1024 * 1024
 # Bisection ends this close to what it looks for.
 _NEAR: Final = 2 * 1024
 # Appends flush at least this often, so zeros that a crash left lie this close to the end of the data.
@@ -47,6 +50,16 @@ _BOM: Final = b"\xef\xbb\xbf"
 _CONFLICT: Final = (b"<<<<<<<", b"|||||||", b"=======", b">>>>>>>")
 _INCOMPLETE: Final = "the line is incomplete: a crash during an append (the next one removes it), or an append going on"
 _ZEROS: Final = "zero bytes, as a crash leaves them"
+
+
+def checksum(fd: int, size: int) -> int:
+    """The CRC-32 of the first `size` bytes of a file, or of as many of the last of them as are ever compared."""
+    position = max(0, size - _MOST_COMPARED)
+    found = 0
+    while position < size and (data := os.pread(fd, min(_LARGE_BLOCK, size - position), position)):
+        found = zlib.crc32(data, found)
+        position += len(data)
+    return found
 
 
 class Marker(LogLine):
