@@ -23,6 +23,7 @@ from fsstate.errors import (
     FsStateError,
     InvalidCursorError,
     InvalidNameError,
+    InvalidQueryError,
     InvalidTransitionError,
     InvalidValueError,
     LockTimeoutError,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from fsstate.recovery import InFlight, RecoveryReport, Settled
     from fsstate.retention import Kept, Planned, Pruned, PrunePlan, PrunePolicy, PruneReport, Throttle
     from fsstate.runs import Run, Runs
+    from fsstate.search import SearchHit
     from fsstate.session import SessionHandle
     from fsstate.session_config import (
         AlwaysAsk,
@@ -121,6 +123,7 @@ __all__ = [
     "IngestStatus",
     "InvalidCursorError",
     "InvalidNameError",
+    "InvalidQueryError",
     "InvalidTransitionError",
     "InvalidValueError",
     "Item",
@@ -166,6 +169,7 @@ __all__ = [
     "RemoteWorkspace",
     "Run",
     "Runs",
+    "SearchHit",
     "Session",
     "SessionConfig",
     "SessionFilters",
@@ -239,6 +243,7 @@ _HOMES = {
     "recovery": ("InFlight", "RecoveryReport", "Settled"),
     "retention": ("Kept", "Planned", "PrunePlan", "PrunePolicy", "PruneReport", "Pruned", "Throttle"),
     "runs": ("Run", "Runs"),
+    "search": ("SearchHit",),
     "session": ("SessionHandle",),
     "session_config": (
         "AlwaysAsk",

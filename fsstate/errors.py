@@ -4,6 +4,7 @@
     ├── InvalidNameError (ValueError)         a category or record name that cannot be a file name
     ├── InvalidCursorError (ValueError)       a cursor that does not belong to the query
     ├── InvalidValueError (ValueError)        a value that cannot be stored, with its place in the document
+    ├── InvalidQueryError (ValueError)        a search that asks for nothing
     ├── ValidationError (ValueError)          a document that does not fit its model
     ├── NotFoundError (KeyError)              no such record
     ├── AlreadyExistsError (ValueError)       a record that was to be created is there
@@ -38,6 +39,7 @@ __all__ = [
     "FsStateError",
     "InvalidCursorError",
     "InvalidNameError",
+    "InvalidQueryError",
     "InvalidTransitionError",
     "InvalidValueError",
     "LockTimeoutError",
@@ -106,6 +108,16 @@ class InvalidValueError(FsStateError, ValueError):
     def __init__(self, reason: str, *, at: str = "$") -> None:
         super().__init__(f"cannot store the value at {at}: {reason}")
         self.at = at
+        self.reason = reason
+
+
+class InvalidQueryError(FsStateError, ValueError):
+    """A search that asks for nothing that could be found. `query` is what was given, `reason` what is wrong with it."""
+
+    def __init__(self, query: str, reason: str) -> None:
+        shown = query if len(query) <= 60 else f"{query[:60]}…"
+        super().__init__(f"cannot search for {shown!r}: {reason}")
+        self.query = query
         self.reason = reason
 
 

@@ -76,6 +76,14 @@ class Log:
         """Iterate over the entries with a seq greater than `after`, in the order of the file."""
         return self._readable(self._entries(after))
 
+    def lines(self, after: int = 0) -> Iterator[LogLine | BadLine]:
+        """Iterate over the lines that `rows` reads, as they stand."""
+        return self._entries(after)
+
+    def readable(self, lines: Iterator[LogLine | BadLine]) -> Iterator[dict[str, Any]]:
+        """Iterate over the rows in such lines. One that cannot be read is logged as a warning and skipped."""
+        return self._readable(lines)
+
     def rows_backwards(self) -> Iterator[dict[str, Any]]:
         """Iterate over the entries from the last to the first, reading only as far as asked."""
         return self._readable(self._entries_backwards())

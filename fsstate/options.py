@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, cast
 
-from fsstate import times
+from fsstate import names, times
 
 __all__ = ["Durability", "Indexing", "StoreOptions"]
 
@@ -26,6 +26,7 @@ class StoreOptions(NamedTuple):
     - `clock`: where times come from, an aware datetime at each call; tests give their own.
     - `trash_ttl`, `trash_bytes`: what was pruned stays in the trash for so long, and while all that is there takes no
       more bytes; the oldest goes first. None means no limit.
+    - `search_exclude`: categories that are not searched, each with all that is below it, and not in the search index.
     """
 
     durability: Durability = "full"
@@ -36,6 +37,7 @@ class StoreOptions(NamedTuple):
     indexing: Indexing = "auto"
     trash_ttl: timedelta | None = timedelta(days=30)
     trash_bytes: int | None = 1 << 30
+    search_exclude: tuple[str, ...] = ()
 
     def checked(self) -> StoreOptions:
         """Return the options as they are. Raises ValueError for what makes no sense."""
@@ -49,4 +51,9 @@ class StoreOptions(NamedTuple):
             raise ValueError(f"trash_ttl must be longer than 0, got {self.trash_ttl!r}; None means no limit")
         if self.trash_bytes is not None and self.trash_bytes <= 0:
             raise ValueError(f"trash_bytes must be 1 or more, got {self.trash_bytes!r}; None means no limit")
+        # A text is iterable too: over its own letters, which is never what was meant.
+        if isinstance(cast("object", self.search_exclude), str):
+            raise TypeError(f"search_exclude must be a tuple of categories, such as ({self.search_exclude!r},)")
+        for category in self.search_exclude:
+            names.check_category(category)
         return self

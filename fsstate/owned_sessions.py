@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from fsstate.backends.base import Blob, Ref
 from fsstate.documents import Item, Record
@@ -17,6 +18,9 @@ from fsstate.names import is_name
 from fsstate.session_documents import Session, SessionDocuments
 from fsstate.session_scope import SessionScope
 from fsstate.shared import Shared
+
+if TYPE_CHECKING:
+    from fsstate.search import SearchHit
 
 __all__ = ["OwnedSessions"]
 
@@ -119,6 +123,14 @@ class OwnedSessions(SessionScope):
         Raises NotFoundError when there is none, WrongOwnerError when it belongs to somebody else or to nobody.
         """
         self._owned.check(id)
+
+    def search(
+        self, query: str, *, in_: str | Iterable[str] | None = None, limit: int | None = 10, offset: int = 0
+    ) -> list[SearchHit]:
+        """Search the user's sessions, with all that belongs to them, as `Store.search` does."""
+        from fsstate.searcher import Searcher
+
+        return Searcher(self._shared).search(query, in_, limit, offset, self.user_id)
 
     def saved(self) -> None:
         """Say that a session was saved in steps: the store's pruning in the background begins here, if it is due."""

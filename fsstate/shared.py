@@ -23,6 +23,8 @@ class Shared(NamedTuple):
     - `ownership`: who works on what.
     - `indexes`: what lists and queries ask of many records.
     - `newest`: the ages of the records of those types that keep so many of them.
+    - `parts`: what is made when it is first needed, by name.
+    - `search_exclude`: the categories that are not searched.
     """
 
     backend: Backend
@@ -32,3 +34,5 @@ class Shared(NamedTuple):
     rising: RisingTimes
     indexes: Index
     newest: dict[RecordType[Any], Newest]
+    parts: dict[str, Any]
+    search_exclude: tuple[str, ...]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fsstate.records import Records
     from fsstate.recovery import InFlight, RecoveryReport
     from fsstate.runs import Runs
+    from fsstate.search import SearchHit
     from fsstate.session import SessionHandle
     from fsstate.sessions import Session, Sessions, SessionSummary
     from fsstate.settings import Settings
@@ -265,6 +266,26 @@ class Store:
 
         return migrate(self._folders(self._kinds(types)), dry_run=dry_run, progress=progress)
 
+    def search(
+        self, query: str, *, in_: str | Iterable[str] | None = None, limit: int | None = 10, offset: int = 0
+    ) -> list[SearchHit]:
+        """Search messages, notes and documents for words; return the best hits first, each with a snippet.
+
+        `query` is words that must all occur: `red car`, `"a phrase"`, `begin*`, `this OR that`, `-without`. Case and
+        diacritics do not matter, and no sign in it is an error. A message, a note or a document is one answer: all
+        words must be in it. `in_` is a category, a record, a session (its id will do), or several of these; a log
+        other than messages, such as "audit/trail", is searched only if it is named here. A `limit` of None means all.
+
+        What is found is what the files hold now, whoever changed them. The first search reads them all; later ones
+        read what changed, with the help of an index below `.fsstate/cache` that may be deleted at any time. Takes no
+        lock of a record and writes nothing but that index. What cannot be read is logged as a warning and left out.
+
+        Raises InvalidQueryError when there is no word to search for, InvalidNameError for what `in_` cannot be.
+        """
+        from fsstate.searcher import Searcher
+
+        return self._part("searcher", lambda: Searcher(self._shared)).search(query, in_, limit, offset)
+
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""
         return self.backend.categories(names.check_category(below) if below else "")
@@ -295,6 +316,13 @@ class Store:
             # Behind it: a write of another thread's must find no way to become a holder again.
             if "shared" in self._made:
                 self._shared.ownership.close()
+                self._close_searches()
+
+    def _close_searches(self) -> None:
+        if self._shared.parts:
+            from fsstate.searcher import close_searches
+
+            close_searches(self._shared)
 
     def __enter__(self) -> Self:
         return self
@@ -312,8 +340,9 @@ class Store:
         from fsstate.times import RisingTimes
 
         def make() -> Shared:
-            backend, clock = self.backend, self.options.clock
-            return Shared(backend, clock, Projections(backend), Ownership(backend), RisingTimes(clock), self._index, {})
+            backend, clock, exclude = self.backend, self.options.clock, tuple(self.options.search_exclude)
+            projections, ownership, rising = Projections(backend), Ownership(backend), RisingTimes(clock)
+            return Shared(backend, clock, projections, ownership, rising, self._index, {}, {}, exclude)
 
         return self._part("shared", make)
 

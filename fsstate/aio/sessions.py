@@ -113,6 +113,7 @@ class AsyncOwnedSessions(AsyncSessionScope[OwnedSessions]):
         return self.sync.user_id
 
     check = offloaded(OwnedSessions.check)
+    search = offloaded(OwnedSessions.search)
 
 
 class AsyncSessions(AsyncSessionScope[Sessions]):

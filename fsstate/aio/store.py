@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fsstate.migrator import MigrationReport, Progress
     from fsstate.record_types import RecordType
     from fsstate.recovery import InFlight, RecoveryReport
+    from fsstate.search import SearchHit
     from fsstate.sessions import Session, SessionSummary
 
 __all__ = ["AsyncStore"]
@@ -181,6 +182,12 @@ class AsyncStore:
     ) -> MigrationReport:
         """Write all records of older versions in the version that their type declares; tell which."""
         return await self.offload.run(self.sync.migrate, *types, dry_run=dry_run, progress=progress)
+
+    async def search(
+        self, query: str, *, in_: str | Iterable[str] | None = None, limit: int | None = 10, offset: int = 0
+    ) -> list[SearchHit]:
+        """Search messages, notes and documents for words; return the best hits first, each with a snippet."""
+        return await self.offload.run(self.sync.search, query, in_=in_, limit=limit, offset=offset)
 
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

@@ -297,12 +297,29 @@ class Backend(Protocol):
         """
         ...
 
-    def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
+    def survey(
+        self,
+        category: str,
+        suffix: Suffix,
+        known: Mapping[int, bytes],
+        *,
+        belongings: bool,
+        documents: bool = False,
+    ) -> Survey:
         """Which records of a category look other than when `known` was remembered, told without reading any.
 
         `known` is what the last survey, with the same arguments, gave to keep and to remember; nothing, at the first.
         With `belongings` a record also looks otherwise when a log that belongs to it does, or anything was made,
-        replaced or removed in a folder of its own. Names that fsstate would refuse are treated as `names` does.
+        replaced or removed in a folder of its own; with `documents`, too, when a document in there was written in its
+        place, as some editors do. Names that fsstate would refuse are treated as `names` does.
+        """
+        ...
+
+    def look(self, ref: Ref) -> tuple[int, ...] | None:
+        """How a record of any kind looks; None when it does not exist. Costs no read.
+
+        The same as an earlier look only if the record holds what it held then. Of a log, the first two items are those
+        of its stamp.
         """
         ...
 

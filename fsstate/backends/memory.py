@@ -206,9 +206,22 @@ class MemoryBackend:
         # What begins with a dot is fsstate's own.
         return sorted(name for name in found if not name.startswith("."))
 
-    def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
+    def survey(
+        self,
+        category: str,
+        suffix: Suffix,
+        known: Mapping[int, bytes],
+        *,
+        belongings: bool,
+        documents: bool = False,
+    ) -> Survey:
         """Everything counts as changed: asking each costs nothing here."""
         return Survey(dict.fromkeys(self.names(category, suffix)), set(), set(), {})
+
+    def look(self, ref: Ref) -> tuple[int, ...] | None:
+        """A log's stamp, or a number for what a document holds; None when there is no such record."""
+        blob = self.read(ref)
+        return self.log_stamp(ref) if blob is None else (int(blob.revision, 16),)
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> Held:
         """Take a document's lock. Raises LockTimeoutError after `timeout` seconds (None: the options' default)."""
@@ -418,7 +431,7 @@ class MemoryBackend:
 
     def cache(self, name: str, schema: str) -> None:
         """None: there is nothing here that would be slower to ask than a cache."""
-        return
+        self._check_open()
 
     def location(self, ref: Ref) -> str:
         """The record's address: there is no file."""

@@ -21,6 +21,7 @@ from fsstate.cli.listing import ls
 from fsstate.cli.logs import log
 from fsstate.cli.recovery import migrate, recover
 from fsstate.cli.retention import pin, prune, restore, trash, unpin
+from fsstate.cli.searching import search
 from fsstate.cli.sessions import sessions
 from fsstate.cli.showing import show
 from fsstate.cli.transfer import export_group, import_group
@@ -111,9 +112,9 @@ def init(settings: Settings, directory: str | None) -> None:
         output.say(f"{output.one_line(settings.store)} {'is ready' if created else 'is a store already'}")
 
 
-_RECORDS_OF_ALL = (demo, ls, show, cat, put, edit, rm, log, sessions)
+_ON_RECORDS = (ls, show, cat, put, edit, rm, log, search, sessions)
 _UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, import_group, export_group)
-for command in (*_RECORDS_OF_ALL, *_UPKEEP, completion):
+for command in (demo, *_ON_RECORDS, *_UPKEEP, completion):
     program.add_command(command)
 
 

@@ -38,6 +38,7 @@ CODES: Final = {
 # The first that fits. LockTimeoutError is an OSError too, as every TimeoutError.
 _CODE_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.InvalidNameError, USAGE),
+    (errors.InvalidQueryError, USAGE),
     (errors.MissingExtraError, USAGE),
     (errors.ConflictError, CONFLICT),
     (errors.AlreadyExistsError, CONFLICT),

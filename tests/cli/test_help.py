@@ -30,6 +30,7 @@ NAMES = [
     "recover",
     "restore",
     "rm",
+    "search",
     "sessions",
     "show",
     "trash",
@@ -105,7 +106,7 @@ def test_completion_script(cli: Cli, shell: str) -> None:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("fsstate s", ["sessions", "show"]),
+        ("fsstate s", ["search", "sessions", "show"]),
         ("fsstate show ag", ["agents/"]),
         ("fsstate show agents/p", ["agents/planner.json"]),
         ("fsstate log audit/", ["audit/trail.jsonl"]),

@@ -175,12 +175,28 @@ class FileBackend:
             return []
         return misnamed.sift(directory.folders(), directory.path)
 
-    def survey(self, category: str, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
+    def survey(
+        self,
+        category: str,
+        suffix: Suffix,
+        known: Mapping[int, bytes],
+        *,
+        belongings: bool,
+        documents: bool = False,
+    ) -> Survey:
         self._require_open()
         # Imported at its first use: a program that lists nothing does without.
         from fsstate.backends.files.survey import survey
 
-        return survey(self._tree.find(category), suffix, known, belongings=belongings)
+        return survey(self._tree.find(category), suffix, known, belongings=belongings, documents=documents)
+
+    def look(self, ref: Ref) -> tuple[int, ...] | None:
+        now_ns = time.time_ns()
+        signature = self.log_stamp(ref)
+        if signature is None or Signature(*signature).is_settled(now_ns):
+            return signature
+        # It may change again without showing it: not the same as any other look.
+        return *signature, now_ns
 
     def lock(self, ref: Ref, *, timeout: float | None = None) -> RecordLock:
         self._require_open()
@@ -222,7 +238,8 @@ class FileBackend:
 
     def checksum(self, ref: Ref, size: int) -> int:
         with self._opened(ref) as (fd, _, _):
-            return log_lines.checksum(fd, size)
+            # Deleted meanwhile, it is read as one that is empty.
+            return log_lines.checksum(fd, size) if fd >= 0 else 0
 
     def trim(
         self,

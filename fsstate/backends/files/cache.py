@@ -14,6 +14,7 @@ Whoever uses it hands over work, which is done again, from the beginning, when t
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import logging
@@ -335,6 +336,9 @@ def _passing_on(work: Callable[[Visit], R]) -> Callable[[Visit], R]:
 
 
 def _is_broken(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno == errno.ENOENT:
+        # Somebody removed it under our hands.
+        return True
     # Extended codes have the primary one in their last byte.
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _BROKEN

@@ -7,7 +7,8 @@ so that a survey of an unchanged category costs little more than the scan, and k
 - Where a stretch ends depends on the entries alone: what is added or removed changes its own stretch and perhaps the
   next one, wherever in the listing it stands.
 - With belongings, the folders named after documents count as well: the signature of every folder below them (which
-  changes when something in it is made, replaced or removed) and of every log (which grows in its place).
+  changes when something in it is made, replaced or removed) and of every log (which grows in its place); where it is
+  asked for, also of every document, which editors may write in its place.
 - A file touched within the clock's last tick may change again without showing it: it is remembered as looking like
   nothing, so that the next survey names it once more (git calls this "racily clean").
 - A file that is replaced while the listing is read may be missing from it or stand in it twice (readdir(3) leaves both
@@ -28,7 +29,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from fsstate import names
-from fsstate.backends.base import LOG, Stamps, Suffix, Survey
+from fsstate.backends.base import JSON, LOG, MARKDOWN, Stamps, Suffix, Survey
 from fsstate.backends.files import misnamed
 from fsstate.backends.files.documents import Signature
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, refusals
@@ -74,9 +75,17 @@ _logs: Final = msgspec.msgpack.Decoder(list[_Below])
 _folders: Final = msgspec.msgpack.Decoder(list[_Folder])
 
 
-def survey(directory: Directory | None, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool) -> Survey:
+def survey(
+    directory: Directory | None,
+    suffix: Suffix,
+    known: Mapping[int, bytes],
+    *,
+    belongings: bool,
+    documents: bool = False,
+) -> Survey:
     """Look at a category. `known` is what the last survey of it, with the same arguments, gave to remember."""
-    comparison = _Comparison(directory, suffix, known, belongings=belongings)
+    watched = (LOG, JSON, MARKDOWN) if documents else (LOG,)
+    comparison = _Comparison(directory, suffix, known, watched if belongings else ())
     if directory is not None:
         with refusals("look at", directory.path), directory.entries() as entries:
             _scan(entries, comparison, suffix, belongings=belongings)
@@ -122,15 +131,18 @@ class _Changed(Mapping[str, Stamps | None]):
 
 
 class _Comparison:
-    """What is found beside what is known. Of a listing of 100,000 it holds no more than names and packed bytes."""
+    """What is found beside what is known. Of a listing of 100,000 it holds no more than names and packed bytes.
+
+    `watched` are the files that count in the folders of documents.
+    """
 
     def __init__(
-        self, directory: Directory | None, suffix: Suffix, known: Mapping[int, bytes], *, belongings: bool
+        self, directory: Directory | None, suffix: Suffix, known: Mapping[int, bytes], watched: tuple[Suffix, ...]
     ) -> None:
         self._directory = directory
         self._suffix: Suffix = suffix
         self._known = known
-        self._belongings = belongings
+        self._watched = watched
         # Before anything is looked at: what changes meanwhile must not count as settled.
         self._now_ns = time.time_ns()
         self._kept: set[int] = set()
@@ -149,7 +161,7 @@ class _Comparison:
         data = self._known.get(key)
         if data is None:
             self._take_in(key, found, looks)
-        elif not self._belongings or self._is_same_below(key, data):
+        elif not self._watched or self._is_same_below(key, data):
             self._kept.add(key)
 
     def outcome(self) -> Survey:
@@ -229,7 +241,7 @@ class _Comparison:
     def _walk(self, folder: str) -> Iterator[_Below]:
         assert self._directory is not None
         try:
-            yield from _walk(self._directory.fd, folder, "")
+            yield from _walk(self._directory.fd, folder, "", self._watched)
         except (FileNotFoundError, NotADirectoryError):
             return
 
@@ -265,8 +277,8 @@ class _Comparison:
         return look if Signature(*look).is_settled(self._now_ns) else _NOTHING
 
 
-def _walk(parent: int, name: str, path: str) -> Iterator[_Below]:
-    """All folders and logs below a folder."""
+def _walk(parent: int, name: str, path: str, watched: tuple[Suffix, ...]) -> Iterator[_Below]:
+    """All folders and watched files below a folder."""
     folders: list[str] = []
     fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
     try:
@@ -278,10 +290,10 @@ def _walk(parent: int, name: str, path: str) -> Iterator[_Below]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
-                elif entry.name.endswith(LOG):
+                elif entry.name.endswith(watched):
                     yield _Below(path + entry.name, _look_of(entry.stat(follow_symlinks=False)))
         for folder in folders:
-            yield from _walk(fd, folder, f"{path}{folder}/")
+            yield from _walk(fd, folder, f"{path}{folder}/", watched)
     finally:
         os.close(fd)
 
