@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.goals import ROWS
-from tests.benchmarks.interleave import Figure, Row, measure
+from tests.benchmarks.interleave import Figure, Row, Unavailable, measure
 
 COLUMNS = "{:<26} {:<28} {:>10} {:>18} {:>9}  {}"
 ROUNDS = 61
@@ -67,8 +67,8 @@ def duration(seconds: float) -> str:
 def line(row: Row, figure: Figure, goal: float | None) -> str:
     value = f"{figure.value:.3g} {row.unit}" if figure.value < 1000 else f"{figure.value:,.0f} {row.unit}"
     sides = f"{duration(figure.ours)} / {duration(figure.theirs)}" if row.divides else ""
-    wanted = "" if goal is None else f"{'≥' if row.divides else '≤'} {goal:,g}"
-    verdict = "" if goal is None else ("met" if figure.meets(goal, divides=row.divides) else "MISSED")
+    wanted = "" if goal is None else f"{'≥' if row.rises else '≤'} {goal:,g}"
+    verdict = "" if goal is None else ("met" if figure.meets(goal, rises=row.rises) else "MISSED")
     return COLUMNS.format(row.name, row.against, value, sides, wanted, verdict)
 
 
@@ -78,7 +78,7 @@ def as_json(row: Row, figure: Figure, goal: float | None) -> dict[str, Any]:
         "against": row.against,
         "unit": row.unit,
         "goal": goal,
-        "met": None if goal is None else figure.meets(goal, divides=row.divides),
+        "met": None if goal is None else figure.meets(goal, rises=row.rises),
         **vars(figure),
     }
 
@@ -90,6 +90,9 @@ def run(options: argparse.Namespace, directory: Path, journaled: bool) -> Iterat
         goal = row.goal.on(journaled) if row.goal else None
         try:
             figure = measure(row, directory, rounds=rounds, seed=options.seed, quick=options.quick)
+        except Unavailable as missing:
+            print(COLUMNS.format(row.name, row.against, "-", "", "", f"left out: {missing}"), flush=True)
+            yield {"name": row.name, "against": row.against, "left_out": str(missing)}
         except Exception as error:  # noqa: BLE001  whatever it is, the other rows go on
             reason = f"{type(error).__name__}: {error}"
             print(COLUMNS.format(row.name, row.against, "-", "", "", f"not measured: {reason}"), flush=True)
