@@ -12,6 +12,7 @@ import click
 import fsstate
 from fsstate.cli import output
 from fsstate.cli.base import Command, Group, Settings, pass_settings
+from fsstate.cli.bench import bench
 from fsstate.cli.completion import VARIABLE, completion
 from fsstate.cli.demo import demo
 from fsstate.cli.documents import cat, put, rm
@@ -110,7 +111,23 @@ def init(settings: Settings, directory: str | None) -> None:
         output.say(f"{output.one_line(settings.store)} {'is ready' if created else 'is a store already'}")
 
 
-_COMMANDS = (demo, ls, show, cat, put, edit, rm, log, sessions, prune, recover, migrate, import_group, export_group)
+_COMMANDS = (
+    demo,
+    ls,
+    show,
+    cat,
+    put,
+    edit,
+    rm,
+    log,
+    sessions,
+    prune,
+    recover,
+    migrate,
+    bench,
+    import_group,
+    export_group,
+)
 for command in (*_COMMANDS, completion):
     program.add_command(command)
 

@@ -14,6 +14,7 @@ from fsstate.cli.exits import CODES
 from tests.cli.conftest import PROGRAM, Cli, environment
 
 NAMES = [
+    "bench",
     "cat",
     "completion",
     "demo",
