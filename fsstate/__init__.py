@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from fsstate.settings import Setting, Settings
     from fsstate.single import ItemSet, Single
     from fsstate.sources import Ingest, IngestStatus, SourceFile, SourceRoot, Sources
+    from fsstate.stats import CategoryUsage, Garbage, Growth, SessionUsage, StoreStats, Usage
     from fsstate.steps import Step, Steps
     from fsstate.store import Store
     from fsstate.tool_calls import ToolCall, ToolCalls
@@ -100,6 +101,7 @@ __all__ = [
     "BearerAuth",
     "Blacklist",
     "BranchRun",
+    "CategoryUsage",
     "Checkpoint",
     "Checkpoints",
     "Collection",
@@ -109,7 +111,9 @@ __all__ = [
     "Document",
     "Entry",
     "FsStateError",
+    "Garbage",
     "Goal",
+    "Growth",
     "InFlight",
     "Ingest",
     "IngestStatus",
@@ -158,6 +162,7 @@ __all__ = [
     "SessionGoal",
     "SessionHandle",
     "SessionSummary",
+    "SessionUsage",
     "Sessions",
     "Setting",
     "Settings",
@@ -172,6 +177,7 @@ __all__ = [
     "Store",
     "StoreClosedError",
     "StoreOptions",
+    "StoreStats",
     "Stream",
     "TeacherCandidate",
     "Throttle",
@@ -181,6 +187,7 @@ __all__ = [
     "ToolConfig",
     "ToolRules",
     "UnsafePathError",
+    "Usage",
     "ValidationError",
     "Whitelist",
     "Workflow",
@@ -239,6 +246,7 @@ _HOMES = {
     "settings": ("Setting", "Settings"),
     "single": ("ItemSet", "Single"),
     "sources": ("Ingest", "IngestStatus", "SourceFile", "SourceRoot", "Sources"),
+    "stats": ("CategoryUsage", "Garbage", "Growth", "SessionUsage", "StoreStats", "Usage"),
     "steps": ("Step", "Steps"),
     "store": ("Store",),
     "tool_calls": ("ToolCall", "ToolCalls"),

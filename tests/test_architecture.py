@@ -17,7 +17,7 @@ queries documents collection markdown journal
 index retention migrations search projection lifecycle ledger sweeper belongings \
 record_types rules ownership shared record_documents record_places recovery migrator records owning_records single
 conversation streams session session_documents session_scope owned_sessions sessions messages message_reader \
-tool_calls events steps embedded seeded_log summaries checkpoints goals \
+tool_calls events steps embedded seeded_log summaries checkpoints goals stats \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue
 store

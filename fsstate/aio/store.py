@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fsstate.record_types import RecordType
     from fsstate.recovery import InFlight, RecoveryReport
     from fsstate.sessions import Session, SessionSummary
+    from fsstate.stats import StoreStats
 
 __all__ = ["AsyncStore"]
 
@@ -167,6 +168,10 @@ class AsyncStore:
     ) -> MigrationReport:
         """Write all records of older versions in the version that their type declares; tell which."""
         return await self.offload.run(self.sync.migrate, *types, dry_run=dry_run, progress=progress)
+
+    async def stats(self, *, days: int = 30, largest: int = 10, progress: Progress | None = None) -> StoreStats:
+        """Return what the store holds: counts and bytes by category, largest sessions, growth, what is left over."""
+        return await self.offload.run(self.sync.stats, days=days, largest=largest, progress=progress)
 
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from fsstate.errors import CorruptRecordError
+from fsstate.errors import CorruptRecordError, StorageError
 
 __all__ = [
     "JSON",
@@ -36,6 +36,7 @@ __all__ = [
     "LogLine",
     "Outcome",
     "Ref",
+    "Stored",
     "Suffix",
     "Unknown",
 ]
@@ -106,6 +107,13 @@ class BadLine(NamedTuple):
     offset: int
     line: int | None
     column: int | None
+
+
+class Stored(NamedTuple):
+    """One folder, a category or a place below `.fsstate`: its files by their whole names, and their bytes."""
+
+    category: str
+    files: list[tuple[str, int]]
 
 
 class Held(Protocol):
@@ -259,6 +267,13 @@ class Backend(Protocol):
 
     def prepare(self) -> None:
         """Make what the first write would make besides its record, so that the place is known as a store."""
+        ...
+
+    def survey(self, refused: list[StorageError]) -> Iterator[Stored]:
+        """All that is kept, folder by folder, one before those in it. Reads no record.
+
+        A folder that cannot be looked into goes to `refused`. What changes meanwhile is told as it was or as it is.
+        """
         ...
 
     def location(self, ref: Ref) -> str:

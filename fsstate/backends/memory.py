@@ -27,6 +27,7 @@ from fsstate.backends.base import (
     LogLine,
     Outcome,
     Ref,
+    Stored,
     Suffix,
     Unknown,
 )
@@ -68,6 +69,9 @@ class _Shelves(Generic[V]):
 
     def categories(self) -> list[str]:
         return list(self._shelves)
+
+    def all(self) -> list[tuple[Ref, V]]:
+        return [item for shelf in self._shelves.values() for item in shelf.items()]
 
 
 class _Log:
@@ -288,6 +292,17 @@ class MemoryBackend:
     def prepare(self) -> None:
         """Nothing is missing here."""
         self._check_open()
+
+    def survey(self, refused: list[StorageError]) -> Iterator[Stored]:
+        """All documents and logs by category. Nothing else is kept here."""
+        self._check_open()
+        found: dict[str, list[tuple[str, int]]] = {}
+        with self._state:
+            sizes = [(ref, len(blob.data)) for ref, blob in self._documents.all()]
+            sizes += [(ref, log.size) for ref, log in self._logs.all()]
+        for ref, size in sizes:
+            found.setdefault(ref.category, []).append((ref.name + ref.suffix, size))
+        return iter([Stored(category, found[category]) for category in sorted(found)])
 
     def location(self, ref: Ref) -> str:
         """The record's address: there is no file."""

@@ -23,6 +23,7 @@ from fsstate.cli.logs import log
 from fsstate.cli.recovery import migrate, recover
 from fsstate.cli.sessions import prune, sessions
 from fsstate.cli.showing import show
+from fsstate.cli.stats import stats
 from fsstate.cli.transfer import export_group, import_group
 
 __all__ = ["program", "run"]
@@ -111,24 +112,8 @@ def init(settings: Settings, directory: str | None) -> None:
         output.say(f"{output.one_line(settings.store)} {'is ready' if created else 'is a store already'}")
 
 
-_COMMANDS = (
-    demo,
-    ls,
-    show,
-    cat,
-    put,
-    edit,
-    rm,
-    log,
-    sessions,
-    prune,
-    recover,
-    migrate,
-    bench,
-    import_group,
-    export_group,
-)
-for command in (*_COMMANDS, completion):
+_RECORDS_AND_SESSIONS = (ls, show, cat, put, edit, rm, log, sessions, prune, recover, migrate)
+for command in (demo, *_RECORDS_AND_SESSIONS, stats, bench, import_group, export_group, completion):
     program.add_command(command)
 
 

@@ -31,6 +31,7 @@ NAMES = [
     "rm",
     "sessions",
     "show",
+    "stats",
 ]
 
 
@@ -97,7 +98,7 @@ def test_completion_script(cli: Cli, shell: str) -> None:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("fsstate s", ["sessions", "show"]),
+        ("fsstate s", ["sessions", "show", "stats"]),
         ("fsstate show ag", ["agents/"]),
         ("fsstate show agents/p", ["agents/planner.json"]),
         ("fsstate log audit/", ["audit/trail.jsonl"]),

@@ -38,6 +38,7 @@ RUNS: dict[str, list[str]] = {
     "sessions": [],
     "sessions show": ["mine"],
     "show": ["mine"],
+    "stats": [],
 }
 # These print what stands in the files, a line each.
 LINES = ("log",)

@@ -23,6 +23,7 @@ from fsstate.backends.base import (
     LogLine,
     Outcome,
     Ref,
+    Stored,
     Suffix,
     Unknown,
 )
@@ -34,6 +35,7 @@ from fsstate.backends.files.locks import RecordLock, RecordLocks
 from fsstate.backends.files.logs import LogFile
 from fsstate.backends.files.mark import FORMAT, Mark
 from fsstate.backends.files.staging import Staging
+from fsstate.backends.files.survey import survey
 from fsstate.backends.files.tree import Tree, open_regular, refusals
 from fsstate.errors import CorruptRecordError, FsStateError, StorageError, StoreClosedError
 from fsstate.forks import renew_in_children
@@ -286,6 +288,10 @@ class FileBackend:
     def prepare(self) -> None:
         self._require_open()
         self._staging.folder()
+
+    def survey(self, refused: list[StorageError]) -> Iterator[Stored]:
+        self._require_open()
+        return survey(self._tree, refused)
 
     def location(self, ref: Ref) -> str:
         return self._tree.path(str(ref))
