@@ -99,20 +99,26 @@ def _show(found: StoreStats) -> None:
     else:
         heads = ("CATEGORY", "DOCUMENTS", "NOTES", "LOGS", "BELONGINGS", "OTHERS", "SIZE")
         output.table(heads, _rows(found.categories))
-    _section(
-        ("LARGEST SESSIONS", "SIZE", "TITLE"), [(each.id, size(each.bytes), each.title or "") for each in found.largest]
-    )
-    if any(day.bytes for day in found.growth):
-        output.say()
-        output.say(click.style("GROWTH BY DAY (UTC)", bold=True))
-        for line in bars(found.growth, output.width(), plain=not output.can_show(_FULL + _EIGHTHS)):
-            output.say(line)
+    largest = [(each.id, size(each.bytes), each.title or "") for each in found.largest]
+    _section(("LARGEST SESSIONS", "SIZE", "TITLE"), largest)
+    _show_growth(found)
     left = [(each.kind, f"{each.files:,}", size(each.bytes), _GARBAGE[each.kind]) for each in found.garbage]
     _section(("LEFT OVER", "FILES", "SIZE", "WHAT IT IS"), left)
     output.say()
     output.say(f"{size(found.bytes)} in all, {output.count(found.sessions, 'session')}")
     for problem in found.problems:
         output.complain(str(problem))
+
+
+def _show_growth(found: StoreStats) -> None:
+    if not any(day.bytes for day in found.growth):
+        return
+    output.say()
+    output.say(click.style("GROWTH BY DAY (UTC)", bold=True))
+    for line in bars(found.growth, output.width(), plain=not output.can_show(_FULL + _EIGHTHS)):
+        output.say(line)
+    if found.undated.files:
+        output.say(f"{output.count(found.undated.files, 'file')} of {size(found.undated.bytes)} in all tell no day")
 
 
 def _section(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:

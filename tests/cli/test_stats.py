@@ -51,6 +51,7 @@ def test_the_chart_has_a_bar_for_each_day_that_brought_something(cli: Cli) -> No
     assert ["█" in line for line in shown.values()] == [False, False, True, True, True]
     today = shown[f"{NOW:%Y-%m-%d}"]
     assert today.endswith("1 record, 1 entry")
+    assert "3 files of 14 bytes in all tell no day" in cli.out("stats")
 
 
 def test_what_it_prints_for_programs(cli: Cli) -> None:
