@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from fsstate.settings import Setting, Settings
     from fsstate.single import ItemSet, Single
     from fsstate.sources import Ingest, IngestStatus, SourceFile, SourceRoot, Sources
+    from fsstate.stats import CategoryUsage, Garbage, Growth, SessionUsage, StoreStats, Usage
     from fsstate.steps import Step, Steps
     from fsstate.store import Store
     from fsstate.tool_calls import ToolCall, ToolCalls
@@ -107,6 +108,7 @@ __all__ = [
     "BearerAuth",
     "Blacklist",
     "BranchRun",
+    "CategoryUsage",
     "Checkpoint",
     "Checkpoints",
     "Collection",
@@ -117,7 +119,9 @@ __all__ = [
     "Document",
     "Entry",
     "FsStateError",
+    "Garbage",
     "Goal",
+    "Growth",
     "InFlight",
     "Ingest",
     "IngestStatus",
@@ -176,6 +180,7 @@ __all__ = [
     "SessionGoal",
     "SessionHandle",
     "SessionSummary",
+    "SessionUsage",
     "Sessions",
     "Setting",
     "Settings",
@@ -190,6 +195,7 @@ __all__ = [
     "Store",
     "StoreClosedError",
     "StoreOptions",
+    "StoreStats",
     "Stream",
     "TeacherCandidate",
     "Throttle",
@@ -202,6 +208,7 @@ __all__ = [
     "TrashItem",
     "TrashReport",
     "UnsafePathError",
+    "Usage",
     "ValidationError",
     "Whitelist",
     "Workflow",
@@ -264,6 +271,7 @@ _HOMES = {
     "settings": ("Setting", "Settings"),
     "single": ("ItemSet", "Single"),
     "sources": ("Ingest", "IngestStatus", "SourceFile", "SourceRoot", "Sources"),
+    "stats": ("CategoryUsage", "Garbage", "Growth", "SessionUsage", "StoreStats", "Usage"),
     "steps": ("Step", "Steps"),
     "store": ("Store",),
     "tool_calls": ("ToolCall", "ToolCalls"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fsstate.settings import Settings
     from fsstate.shared import Shared
     from fsstate.sources import Sources
+    from fsstate.stats import StoreStats
     from fsstate.trash import Trash
     from fsstate.workflows import Workflow, Workflows
 
@@ -285,6 +287,20 @@ class Store:
         from fsstate.searcher import Searcher
 
         return self._part("searcher", lambda: Searcher(self._shared)).search(query, in_, limit, offset)
+
+    def stats(self, *, days: int = 30, largest: int = 10, progress: Progress | None = None) -> StoreStats:
+        """Return what the store holds: counts and bytes by category, largest sessions, growth, what is left over.
+
+        `growth` has the last so many `days`, today included, in UTC; 0 spares reading the documents, which tell when
+        they were created. `progress` is called with how many of them are read, and how many there are. Writes nothing,
+        and waits for nobody; what cannot be looked at is among the `problems`. Raises ValueError for a negative number.
+        """
+        from fsstate.catalogue import BUILT_IN
+        from fsstate.stats import take_stock
+
+        owners = {kind.parent for kind in (*BUILT_IN, *self._types.values()) if kind.parent is not None}
+        today = self.options.clock().astimezone(UTC).date()
+        return take_stock(self.backend, owners, today, days=days, largest=largest, progress=progress)
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

@@ -22,7 +22,7 @@ record_types rules ownership shared record_documents record_places record_view r
 owning_records single
 conversation streams digests session session_documents session_view session_lists session_scope owned_sessions \
 sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints goals \
-searchable searcher \
+searchable searcher stats \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue
 store

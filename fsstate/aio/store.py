@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fsstate.recovery import InFlight, RecoveryReport
     from fsstate.search import SearchHit
     from fsstate.sessions import Session, SessionSummary
+    from fsstate.stats import StoreStats
 
 __all__ = ["AsyncStore"]
 
@@ -188,6 +189,10 @@ class AsyncStore:
     ) -> list[SearchHit]:
         """Search messages, notes and documents for words; return the best hits first, each with a snippet."""
         return await self.offload.run(self.sync.search, query, in_=in_, limit=limit, offset=offset)
+
+    async def stats(self, *, days: int = 30, largest: int = 10, progress: Progress | None = None) -> StoreStats:
+        """Return what the store holds: counts and bytes by category, largest sessions, growth, what is left over."""
+        return await self.offload.run(self.sync.stats, days=days, largest=largest, progress=progress)
 
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

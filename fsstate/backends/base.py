@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from fsstate.errors import CorruptRecordError
+from fsstate.errors import CorruptRecordError, StorageError
 from fsstate.options import StoreOptions
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ __all__ = [
     "Ref",
     "Stamps",
     "State",
+    "Stored",
     "Suffix",
     "Survey",
     "Unknown",
@@ -175,6 +176,13 @@ class Cache(Protocol):
     def write(self, work: Callable[[Visit], R]) -> R:
         """Do work that writes, all or nothing, while nobody else writes."""
         ...
+
+
+class Stored(NamedTuple):
+    """One folder, a category or a place below `.fsstate`: its files by their whole names, and their bytes."""
+
+    category: str
+    files: list[tuple[str, int]]
 
 
 class Held(Protocol):
@@ -431,6 +439,13 @@ class Backend(Protocol):
 
     def cache(self, name: str, schema: str) -> Cache | None:
         """A database with the tables of `schema`; None where all that would be in it costs nothing to ask again."""
+        ...
+
+    def inventory(self, refused: list[StorageError]) -> Iterator[Stored]:
+        """All that is kept, folder by folder, one before those in it. Reads no record.
+
+        A folder that cannot be looked into goes to `refused`. What changes meanwhile is told as it was or as it is.
+        """
         ...
 
     def location(self, ref: Ref) -> str:

@@ -32,6 +32,7 @@ from fsstate.backends.base import (
     Moved,
     Outcome,
     Ref,
+    Stored,
     Suffix,
     Survey,
     Unknown,
@@ -95,6 +96,9 @@ class _Shelves(Generic[V]):
             self._shelves[moved] = {
                 Ref(moved, ref.name, ref.suffix): value for ref, value in self._shelves.pop(name).items()
             }
+
+    def all(self) -> list[tuple[Ref, V]]:
+        return [item for shelf in self._shelves.values() for item in shelf.items()]
 
 
 class _Log:
@@ -432,6 +436,17 @@ class MemoryBackend:
     def cache(self, name: str, schema: str) -> None:
         """None: there is nothing here that would be slower to ask than a cache."""
         self._check_open()
+
+    def inventory(self, refused: list[StorageError]) -> Iterator[Stored]:
+        """All documents and logs by category. Nothing else is kept here."""
+        self._check_open()
+        found: dict[str, list[tuple[str, int]]] = {}
+        with self._state:
+            sizes = [(ref, len(blob.data)) for ref, blob in self._documents.all()]
+            sizes += [(ref, log.size) for ref, log in self._logs.all()]
+        for ref, size in sizes:
+            found.setdefault(ref.category, []).append((ref.name + ref.suffix, size))
+        return iter([Stored(category, found[category]) for category in sorted(found)])
 
     def location(self, ref: Ref) -> str:
         """The record's address: there is no file."""

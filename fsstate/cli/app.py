@@ -12,6 +12,7 @@ import click
 import fsstate
 from fsstate.cli import output
 from fsstate.cli.base import Command, Group, Settings, pass_settings
+from fsstate.cli.bench import bench
 from fsstate.cli.completion import VARIABLE, completion
 from fsstate.cli.demo import demo
 from fsstate.cli.documents import cat, put, rm
@@ -24,6 +25,7 @@ from fsstate.cli.retention import pin, prune, restore, trash, unpin
 from fsstate.cli.searching import search
 from fsstate.cli.sessions import sessions
 from fsstate.cli.showing import show
+from fsstate.cli.stats import stats
 from fsstate.cli.transfer import export_group, import_group
 
 __all__ = ["program", "run"]
@@ -113,7 +115,7 @@ def init(settings: Settings, directory: str | None) -> None:
 
 
 _ON_RECORDS = (ls, show, cat, put, edit, rm, log, search, sessions)
-_UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, import_group, export_group)
+_UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, stats, bench, import_group, export_group)
 for command in (demo, *_ON_RECORDS, *_UPKEEP, completion):
     program.add_command(command)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Warnings",
     "brief",
+    "can_show",
     "complain",
     "console",
     "count",
@@ -45,6 +46,7 @@ __all__ = [
     "table",
     "visible",
     "wants_colour",
+    "width",
 ]
 
 # C0 and C1 controls, DEL, what turns the direction of text around, and halves of surrogate pairs.
@@ -150,9 +152,23 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _room_for_last(widths: Sequence[int]) -> int:
     if not is_terminal(sys.stdout):
         return widths[-1]
+    return max(8, width() - sum(each + 2 for each in widths[:-1]))
+
+
+def width() -> int:
+    """How many cells a line of the terminal has; 80 where there is none."""
     from shutil import get_terminal_size
 
-    return max(8, get_terminal_size().columns - sum(width + 2 for width in widths[:-1]))
+    return get_terminal_size().columns if is_terminal(sys.stdout) else 80
+
+
+def can_show(text: str) -> bool:
+    """Whether the encoding of standard output has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fitted(text: str, width: int) -> str:

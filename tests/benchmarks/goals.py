@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.benchmarks import ours, raw, records
-from tests.benchmarks.interleave import Goal, Row
+from tests.benchmarks import crowds, ours, raw, records
+from tests.benchmarks.interleave import ITS_TIME, Goal, Row, Setup
 from tests.benchmarks.raw import KB
 
 __all__ = ["ROWS"]
@@ -17,6 +17,15 @@ _READ: Final = "import sys, fsstate; fsstate.Store(sys.argv[1]).collection('docs
 _TAIL: Final = "import sys, fsstate; fsstate.Store(sys.argv[1]).journal('audit', 'trail').tail(20)"
 _CALLS: Final = "the bare system calls"
 _HELPER: Final = "a tempfile and json helper"
+# Each of these takes a good part of a second.
+_FEW: Final = 9
+
+
+def _crowd(name: str, against: str, goal: float | None, ours: Setup, theirs: Setup) -> Row:
+    """A row about 100,000 sessions, which tells how much of the bare operations' time fsstate takes."""
+    wanted = None if goal is None else Goal(goal, goal)
+    return Row(name, against, wanted, ours, theirs, unit=ITS_TIME, rounds=_FEW)
+
 
 ROWS: Final = [
     Row("save 2 KB", _CALLS, Goal(0.95, 0.95), ours.save(2 * KB), raw.save(2 * KB)),
@@ -94,5 +103,51 @@ ROWS: Final = [
         raw.interpreter_memory("pass"),
         unit="MB more",
         rounds=7,
+    ),
+    _crowd("page of 100,000, warm", "scandir, stat", 1.1, crowds.page(), crowds.bare_scan()),
+    _crowd("page of 100,000, cold", "scandir, stat, cold", 1.6, crowds.cold_page(), crowds.cold_scan()),
+    _crowd("query of 100,000, warm", "scandir, stat", None, crowds.query, crowds.bare_scan()),
+    _crowd("prune 1 % of 100,000", "scandir, stat, unlinks", 1.5, crowds.prune(), crowds.bare_prune()),
+    _crowd(
+        "page of 100,000 talks, warm",
+        "scandirs, stats",
+        1.1,
+        crowds.page(talk=True),
+        crowds.bare_scan(talk=True),
+    ),
+    _crowd(
+        "page of 100,000 talks, cold",
+        "scandirs, stats, cold",
+        1.6,
+        crowds.cold_page(talk=True),
+        crowds.cold_scan(talk=True),
+    ),
+    _crowd(
+        "prune 1 % of 100,000 talks",
+        "scandirs, stats, unlinks",
+        1.5,
+        crowds.prune(talk=True),
+        crowds.bare_prune(talk=True),
+    ),
+    Row("search 100,000 messages", "an FTS5 query", Goal(3, 3), crowds.search, crowds.bare_search, unit=ITS_TIME),
+    Row("save 2 KB, indexed", "not indexed", Goal(1.05, 1.05), crowds.save_indexed, crowds.save_plain, unit=ITS_TIME),
+    # 150 MB altogether: a bare interpreter holds about 10.
+    Row(
+        "memory, page of 100,000",
+        "a bare interpreter",
+        Goal(140, 140),
+        crowds.list_memory,
+        raw.interpreter_memory("pass"),
+        unit="MB more",
+        rounds=3,
+    ),
+    Row(
+        "memory, prune of 100,000",
+        "a bare interpreter",
+        Goal(140, 140),
+        crowds.prune_memory,
+        raw.interpreter_memory("pass"),
+        unit="MB more",
+        rounds=3,
     ),
 ]

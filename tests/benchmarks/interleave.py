@@ -1,6 +1,6 @@
-"""Compares two ways to do a thing by turns (A B, B A, A B …), since single rounds on a shared machine swing tenfold.
+"""Compares ways to do a thing by turns (A B, B A, A B …), since single rounds on a shared machine swing tenfold.
 
-Each round times both sides for a few milliseconds; the figure is the median over the rounds of what the two give
+Each round times every side for a few milliseconds; the figure is the median over the rounds of what two of them give
 together: a quotient ("ours is 3 times as fast") or a difference ("ours takes 20 ms more"). A median of quotients of
 neighbours in time is steady where a quotient of averages is not. Which side begins is drawn from a seed.
 """
@@ -9,18 +9,43 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-__all__ = ["Figure", "Goal", "Room", "Row", "Setup", "Side", "each", "measure"]
+__all__ = [
+    "ITS_TIME",
+    "Figure",
+    "Goal",
+    "Room",
+    "Row",
+    "Setup",
+    "Side",
+    "Unavailable",
+    "calls",
+    "each",
+    "measure",
+    "orders",
+    "play",
+    "room_for",
+]
+
+# The unit of a row that tells the time of ours as a multiple of theirs.
+ITS_TIME: Final = "× its time"
+# A side that takes longer than this is warmed up no more than it must be.
+_SLOW: Final = 0.2
 
 # Does the thing that many times and says what that cost: seconds, or the unit of the row.
 Side: TypeAlias = Callable[[int], float]
+
+
+class Unavailable(Exception):  # noqa: N818 - no error: the row is left out, and says why
+    """What a side measures is not there: a package is not installed, or this fsstate does not do it."""
 
 
 @dataclass
@@ -53,7 +78,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `unit` "×" divides theirs by ours, more is better; any other subtracts, less is better."""
+    """One line of the table.
+
+    `unit` "×" divides theirs by ours, and more is better. `ITS_TIME` divides ours by theirs, any other subtracts theirs
+    from ours, and less is better.
+    """
 
     name: str
     against: str
@@ -65,7 +94,18 @@ class Row:
 
     @property
     def divides(self) -> bool:
+        return self.unit in ("×", ITS_TIME)
+
+    @property
+    def rises(self) -> bool:
+        """Whether more is better."""
         return self.unit == "×"
+
+    def value(self, ours: float, theirs: float) -> float:
+        """What the two sides of one round give together."""
+        if self.divides:
+            return theirs / ours if self.rises else ours / theirs
+        return ours - theirs
 
 
 @dataclass(frozen=True)
@@ -80,8 +120,8 @@ class Figure:
     rounds: int
     details: dict[str, int] = field(default_factory=dict)
 
-    def meets(self, goal: float, *, divides: bool) -> bool:
-        return self.value >= goal if divides else self.value <= goal
+    def meets(self, goal: float, *, rises: bool) -> bool:
+        return self.value >= goal if rises else self.value <= goal
 
 
 def each(once: Callable[[], object]) -> Side:
@@ -100,11 +140,15 @@ def measure(row: Row, directory: Path, *, rounds: int, seed: int, quick: bool, t
     """Measure one row in subfolders of `directory`. `target` is how long a side should take in a round, in seconds."""
     rounds = min(rounds, row.rounds or rounds)
     with contextlib.ExitStack() as stack:
-        sides = [setup(_room(directory, row, which, quick, stack)) for which, setup in _setups(row)]
+        setups = {"ours": row.ours, "theirs": row.theirs}
+        sides = [
+            setup(room_for(directory, f"{row.name} {row.against} {which}", quick, stack))
+            for which, setup in setups.items()
+        ]
         # A difference is of single calls; a quotient of as many as make a round long enough to time.
-        times = [_calls(side, target) if row.divides else 1 for side in sides]
-        pairs = [_round(sides, times, order) for order in _orders(rounds, seed)]
-    values = sorted(theirs / ours if row.divides else ours - theirs for ours, theirs in pairs)
+        times = [calls(side, target) if row.divides else 1 for side in sides]
+        pairs = [play(sides, times, order) for order in orders(len(sides), rounds, seed)]
+    values = sorted(row.value(ours, theirs) for ours, theirs in pairs)
     return Figure(
         value=statistics.median(values),
         low=values[len(values) // 4],
@@ -116,37 +160,38 @@ def measure(row: Row, directory: Path, *, rounds: int, seed: int, quick: bool, t
     )
 
 
-def _setups(row: Row) -> Iterator[tuple[str, Setup]]:
-    yield "ours", row.ours
-    yield "theirs", row.theirs
-
-
-def _room(directory: Path, row: Row, which: str, quick: bool, stack: contextlib.ExitStack) -> Room:
-    own = directory / "".join(c if c.isalnum() else "-" for c in f"{row.name} {row.against} {which}")
+def room_for(directory: Path, words: str, quick: bool, stack: contextlib.ExitStack) -> Room:
+    """A side's own room, in a folder that its words name, beside the folder that all share."""
+    own = directory / "".join(c if c.isalnum() else "-" for c in words)
     own.mkdir()
     shared = directory / "shared"
     shared.mkdir(exist_ok=True)
     return Room(own, shared, quick, stack)
 
 
-def _calls(side: Side, target: float) -> int:
+def calls(side: Side, target: float) -> int:
     """How many calls take about `target` seconds; warms the side up on the way."""
-    once = min(side(1) for _ in range(3))
+    side(1)
+    once = side(1)
+    if once < _SLOW:
+        once = min(once, side(1))
     return max(1, min(2000, round(target / max(once, 1e-9))))
 
 
-def _orders(rounds: int, seed: int) -> Iterator[tuple[int, int]]:
+def orders(sides: int, rounds: int, seed: int) -> Iterator[Sequence[int]]:
+    """The order of the sides in each round."""
     chance = random.Random(seed)
     for _ in range(rounds):
-        yield (0, 1) if chance.random() < 0.5 else (1, 0)
+        yield chance.sample(range(sides), sides)
 
 
-def _round(sides: list[Side], times: list[int], order: tuple[int, int]) -> tuple[float, float]:
-    costs = [0.0, 0.0]
+def play(sides: Sequence[Side], times: Sequence[int], order: Sequence[int]) -> list[float]:
+    """One round: what a call of each side costs. A side that is not in the order costs NaN."""
+    costs = [math.nan] * len(sides)
     with _no_collection():
         for which in order:
             costs[which] = sides[which](times[which]) / times[which]
-    return costs[0], costs[1]
+    return costs
 
 
 @contextlib.contextmanager

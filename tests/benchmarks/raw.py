@@ -24,7 +24,7 @@ import anyio.from_thread
 import anyio.to_thread
 import orjson
 
-from tests.benchmarks.interleave import Room, Setup, Side, each
+from tests.benchmarks.interleave import Room, Setup, Side, Unavailable, each
 
 KB: Final = 1024
 MB: Final = 1024 * KB
@@ -109,7 +109,7 @@ def save_by_atomicwrites(size: int) -> Setup:
     """Save with `atomicwrites`, which is measured where it is installed."""
 
     def setup(room: Room) -> Side:
-        atomic_write = importlib.import_module("atomicwrites").atomic_write
+        atomic_write = module("atomicwrites").atomic_write
         path, values = str(room.directory / "doc.json"), documents(size)
 
         def once() -> None:
@@ -119,6 +119,14 @@ def save_by_atomicwrites(size: int) -> Setup:
         return each(once)
 
     return setup
+
+
+def module(name: str) -> Any:
+    """A module that not everybody has installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Unavailable(f"{name.partition('.')[0]} is not installed") from error
 
 
 def database(room: Room) -> sqlite3.Connection:

@@ -14,6 +14,7 @@ from fsstate.cli.exits import CODES
 from tests.cli.conftest import PROGRAM, Cli, environment
 
 NAMES = [
+    "bench",
     "cat",
     "completion",
     "demo",
@@ -33,6 +34,7 @@ NAMES = [
     "search",
     "sessions",
     "show",
+    "stats",
     "trash",
     "unpin",
 ]
@@ -106,7 +108,7 @@ def test_completion_script(cli: Cli, shell: str) -> None:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("fsstate s", ["search", "sessions", "show"]),
+        ("fsstate s", ["search", "sessions", "show", "stats"]),
         ("fsstate show ag", ["agents/"]),
         ("fsstate show agents/p", ["agents/planner.json"]),
         ("fsstate log audit/", ["audit/trail.jsonl"]),

@@ -17,6 +17,7 @@ from tests.cli.test_transfer import ROWS
 from tests.integrations.schemas import ZERO
 
 RUNS: dict[str, list[str]] = {
+    "bench": ["--seconds", "0.1"],
     "cat": ["agents/planner", "mine"],
     "completion": ["bash"],
     "demo": ["DIR"],
@@ -39,6 +40,7 @@ RUNS: dict[str, list[str]] = {
     "sessions": [],
     "sessions show": ["mine"],
     "show": ["mine"],
+    "stats": [],
     "trash": [],
     "trash empty": [],
     "unpin": ["mine"],

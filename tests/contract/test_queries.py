@@ -349,20 +349,20 @@ def test_never_means_never(tmp_path: Path) -> None:
         assert not (tmp_path / "state/.fsstate/cache").exists()
 
 
-def test_models_of_the_same_name_do_not_share_what_is_kept(tmp_path: Path) -> None:
+def task_model(default: str) -> Any:
     class Task(msgspec.Struct):
-        status: str = "idle"
+        status: str = default
 
-    first = Task
+    return Task
 
-    class Task(msgspec.Struct):  # type: ignore[no-redef] # pyright: ignore[reportRedeclaration]
-        status: str = "new"
 
+def test_models_of_the_same_name_do_not_share_what_is_kept(tmp_path: Path) -> None:
+    first, second = task_model("idle"), task_model("new")
     with Store(tmp_path / "state", StoreOptions(indexing="always")) as store:
         store.collection("tasks").put("a", {})
         assert store.collection("tasks", model=first, indexed=["status"]).count({"status": "idle"}) == 1
-        assert store.collection("tasks", model=Task, indexed=["status"]).count({"status": "idle"}) == 0
-        assert store.collection("tasks", model=Task, indexed=["status"]).count({"status": "new"}) == 1
+        assert store.collection("tasks", model=second, indexed=["status"]).count({"status": "idle"}) == 0
+        assert store.collection("tasks", model=second, indexed=["status"]).count({"status": "new"}) == 1
 
 
 def test_times_far_from_now_are_found(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from fsstate.backends.base import (
     Moved,
     Outcome,
     Ref,
+    Stored,
     Suffix,
     Survey,
     Unknown,
@@ -37,6 +38,7 @@ from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.documents import Documents, Signature
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.footprints import footprint_of
+from fsstate.backends.files.inventory import inventory
 from fsstate.backends.files.locks import RecordLock, RecordLocks
 from fsstate.backends.files.logs import LogFile
 from fsstate.backends.files.mark import FORMAT, Mark
@@ -392,6 +394,10 @@ class FileBackend:
             if known is None:
                 known = self._caches[name] = CacheFile(self._tree, self.options, name, schema)
             return known
+
+    def inventory(self, refused: list[StorageError]) -> Iterator[Stored]:
+        self._require_open()
+        return inventory(self._tree, refused)
 
     def location(self, ref: Ref) -> str:
         return self._tree.path(str(ref))

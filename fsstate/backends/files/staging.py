@@ -20,9 +20,9 @@ from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.tree import Directory, Tree, write_all
 from fsstate.options import StoreOptions
 
-__all__ = ["Staged", "Staging"]
+__all__ = ["STAGING", "Staged", "Staging"]
 
-_STAGING: Final = ".fsstate/staging"
+STAGING: Final = ".fsstate/staging"
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -146,7 +146,7 @@ class Staging:
         with self._mutex:
             if self._folder is not None and self._folder.is_current():
                 return self._folder
-            parent = self._tree.make(_STAGING)
+            parent = self._tree.make(STAGING)
             self._folder, self._lock = self._make_own(parent)
             try:
                 self._on_first_use(self)
