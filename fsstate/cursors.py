@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-import msgspec
+import orjson
 
 from fsstate.errors import InvalidCursorError
 from fsstate.queries import Page, Position, Question
@@ -30,10 +30,9 @@ def position_in(cursor: str, question: Question, about: str) -> Position:
     Raises InvalidCursorError for what is no cursor, and for that of another query.
     """
     try:
-        digest, position = msgspec.msgpack.decode(
-            base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True), type=tuple[bytes, Position]
-        )
-    except (ValueError, AttributeError, msgspec.DecodeError):
+        digest, keys, place = orjson.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+        position = Position(tuple(None if key is None else bytes.fromhex(key) for key in keys), str(place))
+    except (ValueError, TypeError, AttributeError):
         raise InvalidCursorError(cursor, "is none that fsstate gave") from None
     if digest != _digest(question, about) or len(position.keys) != len(question.order):
         raise InvalidCursorError(cursor, "belongs to a query with other filters or another order")
@@ -45,15 +44,16 @@ def page_of(found: Sequence[T], question: Question, about: str, position: Callab
     items = [*found] if question.limit is None else [*found[: question.limit]]
     if len(items) == len(found) or not items:
         return Page(items, None)
-    told = _digest(question, about), position(items[-1])
-    return Page(items, base64.urlsafe_b64encode(msgspec.msgpack.encode(told)).decode("ascii"))
+    last = position(items[-1])
+    told = [_digest(question, about), [None if key is None else key.hex() for key in last.keys], last.place]
+    return Page(items, base64.urlsafe_b64encode(orjson.dumps(told)).decode("ascii"))
 
 
-def _digest(question: Question, about: str) -> bytes:
+def _digest(question: Question, about: str) -> str:
     """What tells a query from others, however far it is followed."""
     criteria = [
         (field, sorted(each.keys or ()), each.keys is None, each.low, each.high, sorted(each.elements or ()))
         for field, each in question.criteria
     ]
-    told = msgspec.msgpack.encode((about, criteria, question.order, question.places_descend))
-    return hashlib.blake2s(told, digest_size=_DIGEST_SIZE).digest()
+    told = repr((about, criteria, question.order, question.places_descend))
+    return hashlib.blake2s(told.encode("utf-8", "backslashreplace"), digest_size=_DIGEST_SIZE).hexdigest()

@@ -37,6 +37,7 @@ RUNS: dict[str, list[str]] = {
     "recover": [],
     "restore": ["--all"],
     "rm": ["agents/planner"],
+    "search": ["found"],
     "sessions": [],
     "sessions show": ["mine"],
     "show": ["mine"],

@@ -181,7 +181,7 @@ class TestCursor:
         with pytest.raises(InvalidCursorError):
             store.collection("others", indexed=FIELDS).page(order_by="-n", after=cursor)
 
-    @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "!!!!", 5, b"BBBB", "kg=="])
+    @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "!!!!", 5, b"BBBB", "W10=", "e30=", "WzEsMiwzXQ=="])
     def test_what_is_none(self, tasks: Any, cursor: Any) -> None:
         with pytest.raises(InvalidCursorError, match="is none that fsstate gave"):
             tasks.page(order_by="-n", after=cursor)

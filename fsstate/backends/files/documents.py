@@ -62,7 +62,8 @@ class Signature(NamedTuple):
 
     def is_settled(self, now_ns: int) -> bool:
         """Whether any later change would show: it was taken at `now_ns`, well after the file's last change."""
-        newest = max(self.mtime_ns, self.ctime_ns)
+        # A time of change in the future was set by somebody, and tells nothing; that of the inode cannot be set.
+        newest = self.ctime_ns if self.mtime_ns > now_ns else max(self.mtime_ns, self.ctime_ns)
         return newest + (_TICK if newest % _SECOND else _COARSE_TICK) < now_ns
 
 
