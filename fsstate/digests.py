@@ -202,10 +202,11 @@ class _Reading:
     def _read_messages(self, begun: Sequence[str]) -> tuple[_LogDigest, _Messages, int]:
         known = self._known.messages
         new = self._new_rows(_MESSAGES, self._log.ref) if known.rising and not self._is_seeded else None
+        # One that is greater than all that are known is none of those; so it is waiting, if it is none of the new ones.
         if new is not None and all(name > known.newest for name in begun):
             messages = _carried_on(known, new)
             if messages is not None:
-                waiting = [name for name in begun if name > messages.newest]
+                waiting = {*begun} - {row.get("id") for row in new}
                 return self._extended(_MESSAGES, self._log.ref, new), messages, len(waiting)
         return self._read_all_messages(begun)
 

@@ -30,6 +30,7 @@ __all__ = [
     "PruneReport",
     "Pruned",
     "Reason",
+    "Shortlist",
     "Throttle",
     "select_expired",
 ]
@@ -205,6 +206,20 @@ class PruneReport(NamedTuple):
     dry_run: bool
     bytes: int = 0
     in_trash: bool = False
+
+
+class Shortlist(NamedTuple):
+    """What `select_expired` would decide about many records, told by somebody who need not look at each.
+
+    - `expired`: those that go, the oldest first, each with its reason.
+    - `exempt`: those that stay whatever the policy says, and what cannot be read.
+    - `number`, `bytes`: of all records there are.
+    """
+
+    expired: Sequence[tuple[Candidate, Reason]]
+    exempt: Sequence[Kept]
+    number: int
+    bytes: int
 
 
 class _Due(NamedTuple):

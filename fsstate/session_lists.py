@@ -86,7 +86,7 @@ class SessionLists(ABC):
         self._documents = documents
         self._digests = digests
         # Of all sessions, also where not all are within reach: there is one index for all.
-        self._view = SessionView(SessionDocuments(shared), digests)
+        self._view = SessionView(shared.backend, SessionDocuments(shared), digests)
 
     # One session
 

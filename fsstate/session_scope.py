@@ -26,13 +26,15 @@ from fsstate.documents import Editing
 from fsstate.errors import AlreadyExistsError, InvalidValueError
 from fsstate.messages import Message, Messages
 from fsstate.prunable import Prunable
-from fsstate.retention import Candidate
+from fsstate.retention import Candidate, PrunePolicy, Shortlist
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments, SessionFields, setting
 from fsstate.session_lists import SessionLists
+from fsstate.session_retention import shortlist
+from fsstate.session_view import exempt_as
 from fsstate.shared import Shared
 from fsstate.steps import Steps
 from fsstate.summaries import given_title, project_of, put_into
-from fsstate.sweeper import Progress, Source, Sweeper, exemption_of, group_of, look_at_all
+from fsstate.sweeper import Progress, Source, Sweeper, group_of, look_at_all
 
 __all__ = ["SessionScope"]
 
@@ -289,7 +291,12 @@ class SessionScope(SessionLists, Prunable):
                 self.update(other, change)
 
     def _sweeper(self) -> Sweeper:
-        return Sweeper(self._backend, self._clock, Source(self._candidates, self._look, _ref))
+        return Sweeper(self._backend, self._clock, Source(self._candidates, self._look, _ref, self._shortlist))
+
+    def _shortlist(self, policy: PrunePolicy, now: datetime) -> Shortlist | None:
+        if not self._is_indexed():
+            return None
+        return shortlist(self._shared.indexes, self._view, self._reach(), policy, now)
 
     def _candidates(self, per: str | None, progress: Progress | None) -> Iterable[Candidate]:
         return look_at_all(self.ids(), lambda name: self._look(name, per), progress)
@@ -304,7 +311,7 @@ class SessionScope(SessionLists, Prunable):
         session = record.value
         times = (session.updated_at, self._digests.last_time(ref))
         active = max((time for time in times if time is not None), default=session.created_at)
-        exempt = exemption_of({"pinned": session.pinned, "archived_at": session.archived_at}, active)
+        exempt = exempt_as(session, active)
         group = None if per is None else group_of(self._told(session, name, per))
         return Candidate(name, active, footprint.size, group, exempt, footprint.mark, footprint.has_belongings)
 

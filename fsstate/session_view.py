@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
 from fsstate import codec
-from fsstate.backends.base import JSON, Ref, Stamps
+from fsstate.backends.base import JSON, Backend, Footprint, Ref, Stamps
 from fsstate.digests import Digest, Digests
 from fsstate.index import Kept, View
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments
 from fsstate.summaries import SessionSummary, given_title, summarise
+from fsstate.sweeper import exemption_of
 
-__all__ = ["SESSION_FIELDS", "SessionView", "Summed", "fields_of"]
+__all__ = ["EXEMPT", "FOLDED_TITLE", "IDLE_SINCE", "SESSION_FIELDS", "SessionView", "Summed", "exempt_as", "fields_of"]
 
 # What sessions may be asked for and ordered by, besides their metadata.
 SESSION_FIELDS: Final = (
@@ -32,8 +34,11 @@ SESSION_FIELDS: Final = (
     "title",
     "last_model",
 )
-# Not for callers: the title that the document has, in one case.
+# Not for callers: the title that the document has, in one case; when a session that may be pruned was last active; and
+# why one may not.
 FOLDED_TITLE: Final = "folded_title"
+IDLE_SINCE: Final = "idle_since"
+EXEMPT: Final = "exempt"
 
 
 class Summed(msgspec.Struct, array_like=True):
@@ -44,6 +49,7 @@ class Summed(msgspec.Struct, array_like=True):
     # Apart from it, as JSON: it may hold numbers that the cache's own form cannot.
     metadata: bytes = b""
     digest: bytes = b""
+    footprint: Footprint = Footprint(0, None, has_belongings=False)
 
     def whole(self) -> SessionSummary:
         """The summary with its metadata."""
@@ -60,8 +66,15 @@ _digests: Final = msgspec.msgpack.Decoder(Digest)
 def fields_of(session: Session, summary: SessionSummary) -> dict[str, object]:
     """The values that a session is asked for and ordered by."""
     found: dict[str, object] = {name: getattr(summary, name) for name in SESSION_FIELDS}
-    title = given_title(session)
-    return {**found, "metadata": summary.metadata, FOLDED_TITLE: None if title is None else title.casefold()}
+    title, exempt = given_title(session), exempt_as(session, summary.updated_at)
+    found[FOLDED_TITLE] = None if title is None else title.casefold()
+    found[IDLE_SINCE] = summary.updated_at if exempt is None else None
+    return {**found, "metadata": summary.metadata, EXEMPT: exempt}
+
+
+def exempt_as(session: Session, last_active: datetime | None) -> str | None:
+    """Why no policy takes the session away; None if one may."""
+    return exemption_of({"pinned": session.pinned, "archived_at": session.archived_at}, last_active)
 
 
 class SessionView(View):
@@ -70,13 +83,14 @@ class SessionView(View):
     name = CATEGORY
     # To be changed whenever a summary is made otherwise of the same files.
     version = "1"
-    fields = (*SESSION_FIELDS, "metadata", FOLDED_TITLE)
-    sorted_fields = ("created_at", "updated_at", "message_count", "title")
-    found_fields = ("user_id", "project_id", "parent_id", "label", FOLDED_TITLE)
+    fields = (*SESSION_FIELDS, "metadata", FOLDED_TITLE, IDLE_SINCE, EXEMPT)
+    sorted_fields = ("created_at", "updated_at", "message_count", "title", IDLE_SINCE)
+    found_fields = ("user_id", "project_id", "parent_id", "label", FOLDED_TITLE, EXEMPT)
     containers = ("metadata",)
     belongings = True
 
-    def __init__(self, documents: SessionDocuments, digests: Digests) -> None:
+    def __init__(self, backend: Backend, documents: SessionDocuments, digests: Digests) -> None:
+        self._backend = backend
         self._documents = documents
         self._digests = digests
 
@@ -90,16 +104,19 @@ class SessionView(View):
 
     def read(self, folder: str, name: str, *, before: bytes | None, logs: Stamps | None) -> Kept | None:
         """Sum up a session, going on from what was kept of its logs."""
+        ref = Ref(CATEGORY, name, JSON)
+        # Before anything is read: what comes in between gives it another mark.
+        footprint = self._backend.footprint(ref, ref.belongings)
         session = self._documents.get(name)
-        if session is None:
+        if session is None or footprint is None:
             return None
         known = _digests.decode(_decoder.decode(before).digest) if before else None
-        digest = self._digests.carry_on(Ref(CATEGORY, name, JSON), known, logs)
+        digest = self._digests.carry_on(ref, known, logs)
         summary = summarise(session, digest)
         metadata = codec.encode_line(summary.metadata) if summary.metadata else b""
         bare = msgspec.structs.replace(summary, metadata={})
-        summed = Summed(bare, given_title(session), metadata, _encoder.encode(digest))
-        return Kept(fields_of(session, summary), _encoder.encode(summed))
+        summed = Summed(bare, given_title(session), metadata, _encoder.encode(digest), footprint)
+        return Kept(fields_of(session, summary), _encoder.encode(summed), footprint.size)
 
     def summed(self, value: bytes) -> Summed:
         """What was kept of a session."""

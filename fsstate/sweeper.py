@@ -26,6 +26,7 @@ from fsstate.retention import (
     PrunePolicy,
     PruneReport,
     Reason,
+    Shortlist,
     select_expired,
 )
 from fsstate.times import Clock, parse_time
@@ -46,6 +47,7 @@ class Source(NamedTuple):
     """Where a sweep finds the documents that it may prune.
 
     - `candidates(per, progress)`: all of them, as they are now; see `look_at_all`.
+    - `shortlist(policy, now)`: what comes of that, from somebody who knows it already; None where nobody does.
     - `look(id, per)`: one of them as it is now, or None when it is gone.
     - `ref_of(id)`: its address. Raises an FsStateError or ValueError for what is none of them.
     - `alone`: what is in a folder of a document's name does not go with the document.
@@ -55,6 +57,7 @@ class Source(NamedTuple):
     candidates: Callable[[str | None, Progress | None], Iterable[Candidate]]
     look: Callable[[str, str | None], Candidate | None]
     ref_of: Callable[[str], Ref]
+    shortlist: Callable[[PrunePolicy, datetime], Shortlist | None] = lambda _policy, _now: None
     alone: bool = False
     owner: Ref | None = None
 
@@ -93,9 +96,10 @@ class Sweeper:
     # Looking
 
     def _plan(self, policy: PrunePolicy, progress: Progress | None, *, passes_over_used: bool) -> PrunePlan:
-        seen = list(self._source.candidates(policy.per, progress))
-        kept = [Kept(each.id, each.exempt) for each in seen if each.exempt is not None]
-        expired = self._settled(select_expired(seen, policy, self._clock()), policy.per, kept)
+        now = self._clock()
+        found = self._source.shortlist(policy, now) or self._looked_at(policy, now, progress)
+        kept = [*found.exempt]
+        expired = self._settled(found.expired, policy.per, kept)
         planned: list[Planned] = []
         for mark, each, reason in expired:
             if passes_over_used and self._is_used(each.id):
@@ -104,7 +108,12 @@ class Sweeper:
                 told = (each.id, reason, each.last_active, each.bytes, mark)
                 planned.append(Planned(*told, has_belongings=each.has_belongings))
         size = sum(each.bytes for each in planned)
-        return PrunePlan(planned, kept, size, len(seen) - len(planned), sum(each.bytes for each in seen) - size)
+        return PrunePlan(planned, kept, size, found.number - len(planned), found.bytes - size)
+
+    def _looked_at(self, policy: PrunePolicy, now: datetime, progress: Progress | None) -> Shortlist:
+        seen = list(self._source.candidates(policy.per, progress))
+        exempt = [Kept(each.id, each.exempt) for each in seen if each.exempt is not None]
+        return Shortlist(select_expired(seen, policy, now), exempt, len(seen), sum(each.bytes for each in seen))
 
     def _settled(
         self, expired: Iterable[tuple[Candidate, Reason]], per: str | None, kept: list[Kept]

@@ -20,9 +20,9 @@ documents collection markdown journal
 index migrations search projection lifecycle ledger belongings auto_prune \
 record_types rules ownership shared record_documents record_places record_view recovery migrator records \
 owning_records single
-conversation streams digests session session_documents session_view session_lists session_scope owned_sessions \
-sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints goals \
-searchable searcher stats \
+conversation streams digests session session_documents session_view session_lists session_retention session_scope \
+owned_sessions sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints \
+goals searchable searcher stats \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue
 store

@@ -62,24 +62,14 @@ class Index:
 
     def select(self, view: View, question: Question) -> list[Found]:
         """The records that a question asks for."""
-        return self._ask(view, lambda table: list(table.select(question)))
+        return self.ask(view, lambda table: list(table.select(question)))
 
     def count(self, view: View, question: Question) -> int:
         """How many records fit, on whatever page."""
-        return self._ask(view, lambda table: table.count(question))
+        return self.ask(view, lambda table: table.count(question))
 
-    # Inside
-
-    def _is_kept(self, view: View) -> bool:
-        cache = self._cache
-        return cache is not None and cache.exists() and cache.read(lambda visit: Table.find(visit.db, view) is not None)
-
-    def _is_worth_it(self, view: View) -> bool:
-        # A survey that remembers nothing costs a look at each file; the names alone cost less.
-        names = (name for folder in view.folders() for name in self._backend.names(folder, view.suffix))
-        return sum(1 for _ in islice(names, _WORTH_IT)) == _WORTH_IT
-
-    def _ask(self, view: View, ask: Callable[[Table], R]) -> R:
+    def ask(self, view: View, ask: Callable[[Table], R]) -> R:
+        """Put any questions to the records as they are at one moment. `ask` may be called more than once."""
         cache = self._cache
         assert cache is not None
         known = cache.read(lambda visit: self._learnt(view, visit))
@@ -91,6 +81,17 @@ class Index:
         result, learnt = cache.write(lambda visit: self._refreshed(view, visit, known, surveys, ask))
         self._known[view.identity] = learnt
         return result
+
+    # Inside
+
+    def _is_kept(self, view: View) -> bool:
+        cache = self._cache
+        return cache is not None and cache.exists() and cache.read(lambda visit: Table.find(visit.db, view) is not None)
+
+    def _is_worth_it(self, view: View) -> bool:
+        # A survey that remembers nothing costs a look at each file; the names alone cost less.
+        names = (name for folder in view.folders() for name in self._backend.names(folder, view.suffix))
+        return sum(1 for _ in islice(names, _WORTH_IT)) == _WORTH_IT
 
     def _learnt(self, view: View, visit: Visit) -> _Known | None:
         """What is remembered of the directories now; None if nothing was ever kept."""
@@ -170,7 +171,7 @@ class Index:
         table.put_flaws(flaws)
 
     def _warn(self, table: Table) -> None:
-        for flaw in table.flaws():
+        for _, flaw in table.flaws():
             _log.warning("skipped: %s", flaw)
 
 

@@ -15,7 +15,7 @@ from fsstate.index.views import Kept, View
 from fsstate.keys import NULL, Key, elements_of, key_of
 from fsstate.queries import Position, Question
 
-__all__ = ["SCHEMA", "Found", "Stretches", "Table"]
+__all__ = ["SCHEMA", "Found", "Stretches", "Table", "Weight"]
 
 SCHEMA: Final = """
 CREATE TABLE views (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, version TEXT, UNIQUE (name, version));
@@ -40,6 +40,13 @@ class Found(NamedTuple):
     place: str
     value: bytes
     position: Position
+
+
+class Weight(NamedTuple):
+    """So many records, and so many bytes that they take."""
+
+    number: int
+    bytes: int
 
 
 class Table:
@@ -105,7 +112,7 @@ class Table:
 
     def put(self, kept: Sequence[tuple[str, Kept]]) -> None:
         """Keep this of these records, in the place of what was kept of them."""
-        marks = _marks(("place", "nulls", "value", *self._columns))
+        marks = _marks(("place", "nulls", "size", "value", *self._columns))
         rows = [self._row(place, each) for place, each in kept]
         self._remove_others((place for place, _ in kept))
         self._db.executemany(f"INSERT OR REPLACE INTO rows_{self._number} VALUES ({marks})", rows)
@@ -122,9 +129,9 @@ class Table:
         self._db.executemany(f"DELETE FROM rows_{self._number} WHERE place = ?", ((place,) for place in places))
         self._remove_others(places)
 
-    def flaws(self) -> list[str]:
-        """Why records cannot be read."""
-        return [flaw for (flaw,) in self._db.execute(f"SELECT flaw FROM flaws_{self._number} ORDER BY place")]
+    def flaws(self) -> list[tuple[str, str]]:
+        """The records that cannot be read, and why."""
+        return self._db.execute(f"SELECT place, flaw FROM flaws_{self._number} ORDER BY place").fetchall()
 
     # Questions
 
@@ -132,6 +139,12 @@ class Table:
         """How many records fit, on whatever page."""
         where, given = self._where(question)
         return int(self._db.execute(f"SELECT count(*) FROM rows_{self._number}{where}", given).fetchone()[0])
+
+    def weigh(self, question: Question) -> Weight:
+        """How many records fit, and how many bytes they take, on whatever page."""
+        where, given = self._where(question)
+        sql = f"SELECT count(*), coalesce(sum(size), 0) FROM rows_{self._number}{where}"
+        return Weight(*self._db.execute(sql, given).fetchone())
 
     def select(self, question: Question) -> Iterator[Found]:
         """The records that a question asks for."""
@@ -154,7 +167,8 @@ class Table:
         columns = "".join(f", {column} BLOB" for column in self._columns.values())
         number = self._number
         self._db.execute(
-            f"CREATE TABLE rows_{number} (place TEXT PRIMARY KEY, nulls INTEGER, value BLOB{columns}) WITHOUT ROWID"
+            f"CREATE TABLE rows_{number} (place TEXT PRIMARY KEY, nulls INTEGER, size INTEGER, value BLOB{columns})"
+            " WITHOUT ROWID"
         )
         for field in self._view.sorted_fields:
             column = self._columns[field]
@@ -180,7 +194,7 @@ class Table:
     def _row(self, place: str, kept: Kept) -> tuple[Any, ...]:
         keys = {field: key_of(kept.values[field]) if field in kept.values else None for field in self._columns}
         nulls = sum(self._bits[field] for field, key in keys.items() if key == NULL)
-        return place, nulls, kept.value, *(key or None for key in keys.values())
+        return place, nulls, kept.size, kept.value, *(key or None for key in keys.values())
 
     def _items(self, kept: Kept) -> Iterator[tuple[int, Key]]:
         for index, field in enumerate(self._view.containers):

@@ -12,10 +12,14 @@ __all__ = ["Kept", "View"]
 
 
 class Kept(NamedTuple):
-    """What is kept of one record: the values of the view's fields, and `value`, bytes that answers give back."""
+    """What is kept of one record: the values of the view's fields, and `value`, bytes that answers give back.
+
+    `size` is how many bytes it takes, for views whose records are weighed.
+    """
 
     values: Mapping[str, Any]
     value: bytes = b""
+    size: int = 0
 
 
 class View(ABC):

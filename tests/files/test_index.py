@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fsstate import Contains, FsStateError, OneOf, Prefix, Range
+from fsstate import Contains, FsStateError, OneOf, Prefix, PrunePlan, PrunePolicy, Range
 from fsstate.backends.base import BadLine, LogLine, Ref
 from fsstate.options import StoreOptions
 from fsstate.store import Store
@@ -50,10 +51,20 @@ QUESTIONS: list[dict[str, Any]] = [
 ]
 
 
+POLICIES = [PrunePolicy(keep=3), PrunePolicy(keep=2, batch=1), PrunePolicy(ttl=timedelta(days=1), keep=1)]
+
+
+def told(plan: PrunePlan) -> object:
+    """A plan, whatever it knows the sessions by."""
+    return plan._replace(pruned=[each._replace(mark=b"") for each in plan.pruned])
+
+
 def assert_same(root: Path, indexed: Store) -> None:
     with Store(root, NEVER) as scanned:
         for question in QUESTIONS:
             assert indexed.sessions.list(**question) == scanned.sessions.list(**question), question
+        for policy in POLICIES:
+            assert told(indexed.sessions.plan(policy)) == told(scanned.sessions.plan(policy)), policy
         assert indexed.sessions.titles() == scanned.sessions.titles()
         assert indexed.sessions.count(user_id="u2") == scanned.sessions.count(user_id="u2")
 
@@ -321,6 +332,21 @@ def test_a_grown_log_is_not_parsed_from_its_beginning(store: Store, monkeypatch:
     assert (summary.message_count, summary.last_model) == (4, "m9")
     assert seen[-1:] == [3]
     assert 0 not in seen
+
+
+def test_a_message_under_way_counts_beside_ids_of_any_kind(root: Path, store: Store) -> None:
+    store.sessions.create(id="s")
+    messages = store.session("s").messages
+    for _ in range(3):
+        messages.append("user", "Hi")
+        store.sessions.list()
+    with Path(messages.path).open("a") as file:
+        file.write('{"seq":9999,"id":"greater than any UUID","role":"user","content":"x"}\n')
+    with messages.stream("assistant") as reply:
+        reply.write("begun")
+        assert_same(root, store)
+        assert [each.message_count for each in store.sessions.list()] == [5]
+    assert_same(root, store)
 
 
 def test_a_clock_that_is_set_back_costs_time_and_no_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
