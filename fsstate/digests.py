@@ -213,15 +213,17 @@ class _Reading:
     def _read_all_messages(self, begun: Sequence[str]) -> tuple[_LogDigest, _Messages, int]:
         tree = Tree()
         last: Row | None = None
+        highest = 0
         for last in self._log.rows():
             tree.fold(last)
+            highest = max(highest, last["seq"])
         rows = list(tree.rows.values())
         newest = max(tree.rows, default="")
         rising = all(one < other for one, other in zip(tree.rows, islice(tree.rows, 1, None), strict=False))
         first = next((row for row in rows if _first_words(row)), None)
         named = next((_Named(_time_of(row), row["model"]) for row in reversed(rows) if _model_in(row)), None)
         told = (None, None) if first is None else (first["id"], _first_words(first))
-        log = self._read_so_far(_MESSAGES, self._log.ref, last, named)
+        log = self._read_so_far(_MESSAGES, self._log.ref, last, named, highest)
         under_way = sum(name not in tree.rows for name in begun)
         return log, _Messages(len(rows), newest, rising, *told), under_way
 
@@ -234,7 +236,8 @@ class _Reading:
         backwards = Log(self._backend, ref).rows_backwards()
         rows = list(islice(backwards, _MOST_ROWS if path in _TELL_MODELS else 1))
         named = _last_named(rows) if path in _TELL_MODELS else None
-        return self._read_so_far(path, ref, rows[0] if rows else None, named)
+        highest = max((row["seq"] for row in rows), default=0)
+        return self._read_so_far(path, ref, rows[0] if rows else None, named, highest)
 
     def _new_rows(self, path: str, ref: Ref) -> list[Row] | None:
         """The rows behind those that are known; None where more than an append may have happened."""
@@ -263,14 +266,15 @@ class _Reading:
             rows_since = known.named.rows_since + len(new)
             is_near = path == _MESSAGES or rows_since < _MOST_ROWS
             named = _Named(known.named.time, known.named.model, rows_since) if is_near else None
-        return self._read_so_far(path, ref, new[-1], named)
+        return self._read_so_far(path, ref, new[-1], named, new[-1]["seq"])
 
-    def _read_so_far(self, path: str, ref: Ref, last: Row | None, named: _Named | None) -> _LogDigest:
+    def _read_so_far(self, path: str, ref: Ref, last: Row | None, named: _Named | None, highest: int) -> _LogDigest:
         stamp = self._stamps.get(path)
         time = None if last is None else _time_of(last)
         # Only of a log that grew before, and only if it did not grow while it was read: then the rows are its bytes.
         grows = path in self._known.logs and stamp is not None and self._backend.log_stamp(ref) == stamp
-        if not grows or stamp is None or len(stamp) < 2 or last is None:
+        # And only while its seqs grow: in a log that was merged by hand, what is behind one stands anywhere.
+        if not grows or stamp is None or len(stamp) < 2 or last is None or last["seq"] < highest:
             return _LogDigest(stamp, last_time=time, named=named)
         return _LogDigest(stamp, last["seq"], self._backend.checksum(ref, stamp[1]), time, named)
 

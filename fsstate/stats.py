@@ -17,6 +17,7 @@ from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, BadLine, Ref, St
 from fsstate.codec import decode_bytes, decode_line
 from fsstate.documents import PROBLEMS
 from fsstate.errors import FsStateError, StorageError
+from fsstate.index import Freshness
 from fsstate.session_documents import CATEGORY
 from fsstate.times import parse_time
 
@@ -105,7 +106,8 @@ class Garbage(NamedTuple):
 class StoreStats(NamedTuple):
     """What a store holds.
 
-    `undated` are notes, and documents without a `created_at`; `problems` tells what could not be looked at.
+    `undated` are notes, and documents without a `created_at`; `problems` tells what could not be looked at. `freshness`
+    is how many sessions the index of lists knows, and how many of them the next list reads anew; None without an index.
     """
 
     bytes: int
@@ -116,6 +118,7 @@ class StoreStats(NamedTuple):
     undated: Usage
     garbage: list[Garbage]
     problems: list[FsStateError]
+    freshness: Freshness | None = None
 
 
 def take_stock(

@@ -296,11 +296,16 @@ class Store:
         and waits for nobody; what cannot be looked at is among the `problems`. Raises ValueError for a negative number.
         """
         from fsstate.catalogue import BUILT_IN
+        from fsstate.digests import Digests
+        from fsstate.session_documents import SessionDocuments
+        from fsstate.session_view import SessionView
         from fsstate.stats import take_stock
 
         owners = {kind.parent for kind in (*BUILT_IN, *self._types.values()) if kind.parent is not None}
         today = self.options.clock().astimezone(UTC).date()
-        return take_stock(self.backend, owners, today, days=days, largest=largest, progress=progress)
+        found = take_stock(self.backend, owners, today, days=days, largest=largest, progress=progress)
+        view = SessionView(self.backend, SessionDocuments(self._shared), Digests(self.backend))
+        return found._replace(freshness=self._index.freshness(view))
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

@@ -40,8 +40,9 @@ _GARBAGE: Final = {
     shape=(
         '{"store", "bytes", "sessions", "categories": [{"category", "documents", "notes", "logs", "belongings",',
         ' "others"}], "largest": [{"id", "title", "bytes"}], "growth": [{"day", "records", "entries", "bytes"}],',
-        ' "undated", "garbage": [{"kind", "files", "bytes"}], "problems": [text]}; documents, notes, logs,',
-        'belongings, others and undated are {"files", "bytes"}',
+        ' "undated", "garbage": [{"kind", "files", "bytes"}], "freshness": null or',
+        ' {"records", "outdated"}, "problems": [text]}; documents, notes, logs, belongings, others and undated are',
+        ' {"files", "bytes"}; freshness is how many sessions the index knows, and how many of them changed since',
     ),
 )
 @click.option(
@@ -80,6 +81,7 @@ def _as_json(settings: Settings, found: StoreStats) -> dict[str, Any]:
         "growth": growth,
         "undated": found.undated._asdict(),
         "garbage": [each._asdict() for each in found.garbage],
+        "freshness": None if found.freshness is None else found.freshness._asdict(),
         "problems": [str(problem) for problem in found.problems],
     }
     return {"store": settings.opened.path, "bytes": found.bytes, "sessions": found.sessions, **told}
@@ -106,6 +108,9 @@ def _show(found: StoreStats) -> None:
     _section(("LEFT OVER", "FILES", "SIZE", "WHAT IT IS"), left)
     output.say()
     output.say(f"{size(found.bytes)} in all, {output.count(found.sessions, 'session')}")
+    if found.freshness is not None:
+        known, outdated = found.freshness
+        output.say(f"the index knows {output.count(known, 'session')}; the next list reads {outdated:,} of them anew")
     for problem in found.problems:
         output.complain(str(problem))
 

@@ -11,8 +11,8 @@ What it answers is what `fsstate.queries` would, asked of every document.
 """
 
 from fsstate.index.collections import IndexedCollection, version_of
-from fsstate.index.index import Index
+from fsstate.index.index import Freshness, Index
 from fsstate.index.tables import Found, Table, Weight
 from fsstate.index.views import Kept, View
 
-__all__ = ["Found", "Index", "IndexedCollection", "Kept", "Table", "View", "Weight", "version_of"]
+__all__ = ["Found", "Freshness", "Index", "IndexedCollection", "Kept", "Table", "View", "Weight", "version_of"]

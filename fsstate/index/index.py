@@ -23,7 +23,7 @@ from fsstate.index.views import Kept, View
 from fsstate.options import Indexing
 from fsstate.queries import Question
 
-__all__ = ["Index"]
+__all__ = ["Freshness", "Index"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -41,6 +41,13 @@ class _Known(NamedTuple):
 
     state: State
     stretches: Stretches
+
+
+class Freshness(NamedTuple):
+    """How much an index knows: of so many `records`; and `outdated`, how many look other than when they were read."""
+
+    records: int
+    outdated: int
 
 
 class Index:
@@ -81,6 +88,19 @@ class Index:
         result, learnt = cache.write(lambda visit: self._refreshed(view, visit, known, surveys, ask))
         self._known[view.identity] = learnt
         return result
+
+    def freshness(self, view: View) -> Freshness | None:
+        """How much is known of a kind of record before the next question; None if nothing is. Writes nothing."""
+        cache = self._cache
+        if cache is None or not self._is_kept(view):
+            return None
+        known = cache.read(lambda visit: self._learnt(view, visit))
+        if known is None:
+            return None
+        surveys = self._surveys(view, known.stretches).values()
+        outdated = sum(len(survey.changed) + len(survey.gone) for survey in surveys)
+        counted = cache.read(lambda visit: _count(Table.find(visit.db, view)))
+        return Freshness(counted, outdated)
 
     # Inside
 
@@ -173,6 +193,10 @@ class Index:
     def _warn(self, table: Table) -> None:
         for _, flaw in table.flaws():
             _log.warning("skipped: %s", flaw)
+
+
+def _count(table: Table | None) -> int:
+    return 0 if table is None else table.count(Question())
 
 
 def _is_news(survey: Survey) -> bool:

@@ -1,10 +1,12 @@
 """`store.stats()`: what is counted, on which day, and what belongs to whom."""
 
+import time
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
-from fsstate import Store
+from fsstate import Store, StoreOptions
 from fsstate.backends.base import JSON, Ref
 from fsstate.backends.files import FileBackend
 from fsstate.record_types import RecordType
@@ -161,3 +163,20 @@ def test_a_survey_tells_folders_before_those_in_them(backend: FileBackend) -> No
         found = {category: files for category, files in found.items() if not category.startswith(".")}
         assert list(found) == ["agents", "sessions", "sessions/s/checkpoints"]
         assert found["agents"] == {"a.json": len('{\n  "n": 1\n}\n')}
+
+
+def test_freshness_tells_what_the_next_list_reads_anew(tmp_path: Path) -> None:
+    with Store(tmp_path / "state", StoreOptions(indexing="always")) as store:
+        store.sessions.create(id="a")
+        store.sessions.create(id="b")
+        assert store.stats().freshness is None
+        time.sleep(0.03)
+        store.sessions.list()
+        assert store.stats().freshness == (2, 0)
+        store.sessions.update("a", lambda session: setattr(session, "title", "T"))
+        store.sessions.create(id="c")
+        assert store.stats().freshness == (2, 2)
+        store.sessions.list()
+        time.sleep(0.03)
+        store.sessions.list()
+        assert store.stats().freshness == (3, 0)

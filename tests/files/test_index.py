@@ -349,6 +349,19 @@ def test_a_message_under_way_counts_beside_ids_of_any_kind(root: Path, store: St
     assert_same(root, store)
 
 
+def test_seqs_that_do_not_grow_are_read_as_they_stand(root: Path, store: Store) -> None:
+    store.sessions.create(id="s")
+    messages = store.session("s").messages
+    log = Path(messages.path)
+    log.parent.mkdir()
+    log.write_text('{"seq":1,"id":"a","role":"user","at":"2026-01-01T00:00:00.000000Z"}\n')
+    # The one behind the second 9 is as long as the one behind the first.
+    for day, seq in enumerate([9, 10, 9, 11], 2):
+        with log.open("a") as file:
+            file.write(f'{{"seq":{seq},"update":"a","status":"x","at":"2026-01-0{day}T00:00:00.000000Z"}}\n')
+        assert_same(root, store)
+
+
 def test_a_clock_that_is_set_back_costs_time_and_no_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(root, ALWAYS) as store:
         hands = Hands(root, store, random.Random(3))
