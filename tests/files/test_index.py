@@ -358,7 +358,7 @@ def test_seqs_that_do_not_grow_are_read_as_they_stand(root: Path, store: Store) 
     # The one behind the second 9 is as long as the one behind the first.
     for day, seq in enumerate([9, 10, 9, 11], 2):
         with log.open("a") as file:
-            file.write(f'{{"seq":{seq},"update":"a","status":"x","at":"2026-01-0{day}T00:00:00.000000Z"}}\n')
+            file.write(f'{{"seq":{seq},"update":"a","status":"x","at":"2096-01-0{day}T00:00:00.000000Z"}}\n')
         assert_same(root, store)
 
 
