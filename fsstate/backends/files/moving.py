@@ -184,10 +184,9 @@ class Moves:
 
     def _end(self, going: _Going) -> bool:
         with refusals("remove", self._tree.path(str(going.move.ref))):
-            if going.move.to is not None:
-                now = _status_of(going.directory, going.name)
-                if now is None or not _is_same(now, going.status):
-                    return False
+            now = _status_of(going.directory, going.name)
+            if now is None or not _is_same(now, going.status):
+                return False
             try:
                 os.unlink(going.name, dir_fd=going.directory.fd)
             except FileNotFoundError:
