@@ -7,6 +7,7 @@ so that SQLite orders them as `fsstate.queries` does), and one of the keys of wh
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -86,9 +87,11 @@ class Table:
 
     def stretches(self) -> Stretches:
         """What is remembered of the directories."""
+        rows = self._db.execute("SELECT folder, key, data FROM stretches WHERE view = ?", (self._number,)).fetchall()
+        # Made anew, the keys lie side by side in memory: among the data, each look-up would wait for a page of its own.
+        keys = array("q", [key for _, key, _ in rows]).tolist()
         found: Stretches = {}
-        rows = self._db.execute("SELECT folder, key, data FROM stretches WHERE view = ?", (self._number,))
-        for folder, key, data in rows:
+        for (folder, _, data), key in zip(rows, keys, strict=True):
             found.setdefault(folder, {})[key] = data
         return found
 

@@ -24,7 +24,7 @@ import stat
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -36,10 +36,9 @@ from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, refusals
 
 __all__ = ["survey"]
 
-# A stretch ends where these bits of the scrambled inode number are zero, every 64th time, or when it is this long.
+# A stretch ends where these bits of the scrambled inode number are zero: every 64th time.
 _END_BITS: Final = 63 << 20
 _SCRAMBLE: Final = 0x9E3779B1
-_LONGEST: Final = 512
 
 # Inode, size, mtime_ns, ctime_ns: what a Signature has, in a form that is made faster.
 _Look: TypeAlias = tuple[int, int, int, int]
@@ -93,8 +92,9 @@ def survey(
 
 
 def _scan(entries: Iterator[os.DirEntry[str]], comparison: _Comparison, suffix: str, *, belongings: bool) -> None:
-    # All depends on this loop: 100,000 times around, each beside a system call of a microsecond.
-    tail = -len(suffix)
+    # All depends on this loop: 100,000 times around, each beside a system call of a microsecond. By their places in the
+    # status, inode and size are had in half the time.
+    tail, inode_at, size_at = -len(suffix), stat.ST_INO, stat.ST_SIZE
     found: list[str] = []
     looks: list[_Look] = []
     for entry in entries:
@@ -104,10 +104,11 @@ def _scan(entries: Iterator[os.DirEntry[str]], comparison: _Comparison, suffix: 
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            inode = status.st_ino
+            inode: Any = status[inode_at]
+            size: Any = status[size_at]
             found.append(name)
-            looks.append((inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-            if not (inode * _SCRAMBLE) & _END_BITS or len(found) >= _LONGEST:
+            looks.append((inode, size, status.st_mtime_ns, status.st_ctime_ns))
+            if not (inode * _SCRAMBLE) & _END_BITS:
                 comparison.add(found, looks)
                 found, looks = [], []
     comparison.add(found, looks)
