@@ -1,4 +1,7 @@
-"""What all tests share: the public data sets, Hypothesis profiles, and a check that nothing stays open."""
+"""What all tests share: the public data sets, Hypothesis profiles, and a check that nothing stays open.
+
+The whole suite runs in a few processes, where pytest-xdist is installed; `-n 0` keeps it in one.
+"""
 
 import gc
 import os
@@ -11,6 +14,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.crash.tally import Tally, sum_of
+
 # No deadlines: a durable write takes as long as the disk likes.
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("soak", max_examples=2000, deadline=None)
@@ -20,6 +25,36 @@ DESCRIPTORS = "/dev/fd"
 # Idle for some seconds after use by design, then gone.
 KEPT_THREADS = ("Trio thread",)
 PATIENCE = 2.0
+MOMENT = 0.03
+# More would take each other's time, as some tests start several processes of their own.
+MOST_WORKERS = 4
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the files of the whole suite out to some workers; a part of it would be done before they have started."""
+    option = config.option
+    asked = option.keyword or option.usepdb or option.capture == "no" or option.markexpr != "not soak"
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not asked
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not whole or not config.pluginmanager.hasplugin("xdist") or option.numprocesses is not None:
+        return
+    option.numprocesses, option.maxprocesses = "auto", MOST_WORKERS
+    # What a module's fixtures prepare is prepared once; and the modules of few long tests do not come last.
+    option.dist, option.loadscopereorder = "loadfile", False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how much the tests of crashes tried. Here, as what shares tests out loads no other conftest."""
+    tried = sum_of(report for reports in terminalreporter.stats.values() for report in reports)
+    if tried != Tally():
+        terminalreporter.write_line(str(tried))
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look again at what was there before the tests: their code, and the libraries'."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +107,12 @@ def nothing_stays_open(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     files, threads = open_files(), set(threading.enumerate())
     yield
-    deadline = time.monotonic() + PATIENCE
+    began = time.monotonic()
     while left := left_open(files, threads):
-        # What only a forgotten object holds goes with it; threads that were told to end need a moment.
-        gc.collect()
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > PATIENCE:
             pytest.fail(f"left open: {', '.join(left)}", pytrace=False)
-        time.sleep(0.01)
+        # What only a forgotten object holds goes with it, which most likely is young: to look at all takes far longer.
+        gc.collect(1 if waited < MOMENT else 2)
+        # Threads that were told to end need a moment.
+        time.sleep(0.001)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.crash.model import build, tree_of
 from tests.crash.plants import PLANTS
 from tests.crash.recorder import Recorder
-from tests.crash.sessions import SESSION_WORKLOADS, Talks
+from tests.crash.sessions import SESSION_WORKLOADS, Talks, look_at_sessions
 from tests.crash.workloads import WORKLOADS, Job, Records, write_all_again
 
 
@@ -39,6 +39,8 @@ def _record(directory: Path, number: str, job: Job) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     directory = Path(arguments[0])
+    # Loads what the first use of a store loads, which each fork would for itself else.
+    look_at_sessions({}, directory / f"{os.getpid()}.first")
     for text in arguments[1:]:
         number, workload, kill, plant = text.split(":")
         pid = os.fork()

@@ -24,11 +24,11 @@ import pytest
 
 from fsstate.backends.base import Ref
 from tests.crash.checker import Findings, History, as_promised, judge, look
-from tests.crash.conftest import Tally
 from tests.crash.model import Budget, Disk, Model, Ordered, Posix, Tree
 from tests.crash.plants import PLANTS
 from tests.crash.recorder import Call, is_change, read_trace
 from tests.crash.sessions import SESSION_WORKLOADS, Scene, judge_sessions, look_at_sessions
+from tests.crash.tally import Tally
 from tests.crash.workloads import WORKLOADS, Job, Workload
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the recorder forks")

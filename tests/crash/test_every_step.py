@@ -20,8 +20,8 @@ from typing import Final
 
 import pytest
 
-from tests.crash.conftest import Tally
 from tests.crash.scenes import SCENES
+from tests.crash.tally import Tally
 from tests.crash.test_crash_states import MEMORY, SEED
 from tests.crash.trials import Order, Verdict
 

@@ -1,16 +1,18 @@
 """Each system call of a write fails in turn: the outcome told is true, and the store works on.
 
 strace makes the n-th call of a kind fail in a process of its own, for every n until there is no such call any more.
-What the process was told is then held against the files, read in a process without faults.
+What the process was told is then held against the files, read in a process without faults. The processes are forks of
+one that has loaded all and is traced by nobody, as a new interpreter for each call would cost more than all the rest.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import Popen
+from typing import Self
 
 import pytest
 
@@ -54,15 +56,22 @@ def work():
     STEP
     step("again", lambda: b.change(doc, lambda _: b"new"))
 # Once elsewhere, so that what Python loads is loaded.
-b = FileBackend(sys.argv[2])
+b = FileBackend(root)
 b.change(owner, lambda _: b"old")
 work()
-b = FileBackend(root)
-print("ready", flush=True)
-os.read(0, 1)
-work()
-# Not with write, whose calls are counted and fail.
-os.writev(1, [json.dumps(told).encode()])
+b.close()
+for line in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        told.clear()
+        b = FileBackend(line.rstrip("\\n"))
+        print(os.getpid(), flush=True)
+        os.read(0, 1)
+        work()
+        # Not with write, whose calls are counted and fail.
+        os.writev(1, [json.dumps(told).encode() + b"\\n"])
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 STEPS = {
@@ -118,34 +127,62 @@ def assert_works(root: Path) -> None:
     assert [path for path in (root / ".fsstate" / "staging").rglob("*") if path.is_file()] == []
 
 
-def fail_call(process: Popen[str], place: Path, fault: tuple[str, str, int]) -> str:
-    """Let the n-th of these calls fail from now on, and the process go on. Returns what strace saw."""
-    log = place / "strace.txt"
-    calls, error, when = fault
-    injection = f"inject={calls}:error={error}:when={when}"
-    command = ["strace", "-f", "-o", str(log), "-e", f"trace={calls}", "-e", injection, "-p", str(process.pid)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stderr is not None
-        assert "attached" in tracer.stderr.readline()
-        assert process.stdin is not None
-        process.stdin.write("x")
-        process.stdin.flush()
-    return log.read_text()
+class Program:
+    """Runs the workload with one step, again and again, each time in a process of its own."""
 
+    def __init__(self, step: str, place: Path) -> None:
+        self.step = step
+        self._place = place
+        self._process = start(WORKLOAD.replace("STEP", STEPS[step]), place / "elsewhere")
 
-def try_fault(template: Path, place: Path, step: str, fault: tuple[str, str, int]) -> bool:
-    """Whether there still was a call to fail."""
-    place.mkdir()
-    root = place / "state"
-    subprocess.run(["cp", "-a", template, root], check=True)
-    with start(WORKLOAD.replace("STEP", STEPS[step]), root, place / "elsewhere") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        traced = fail_call(process, place, fault)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, (step, fault, err)
-    check(root, step, json.loads(out), f"{step} {fault}")
-    return "(INJECTED)" in traced
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process as process:
+            process.kill()
+
+    def try_fault(self, template: Path, fault: tuple[str, str, int]) -> bool:
+        """Whether there still was a call to fail."""
+        calls, _, when = fault
+        root = self._place / f"{calls}{when}"
+        shutil.copytree(template, root)
+        pid = int(self._ask(f"{root}\n"))
+        traced = self._fail_call(pid, fault)
+        told, code = self._hear(), self._hear()
+        assert code == "0\n", (self.step, fault, code)
+        check(root, self.step, json.loads(told), f"{self.step} {fault}")
+        return "(INJECTED)" in traced
+
+    def _fail_call(self, pid: int, fault: tuple[str, str, int]) -> str:
+        """Let the n-th of these calls fail from now on, and the process go on. Returns what strace saw."""
+        log = self._place / "strace.txt"
+        calls, error, when = fault
+        injection = f"inject={calls}:error={error}:when={when}"
+        command = ["strace", "-f", "-o", str(log), "-e", f"trace={calls}", "-e", injection, "-p", str(pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            assert "attached" in tracer.stderr.readline()
+            self._tell("x")
+        return log.read_text()
+
+    def _ask(self, text: str) -> str:
+        self._tell(text)
+        return self._hear()
+
+    def _tell(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text)
+        self._process.stdin.flush()
+
+    def _hear(self) -> str:
+        """The next line; when there is none, the program has died."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            _, err = self._process.communicate(timeout=60)
+            raise AssertionError(err)
+        return line
 
 
 def check(root: Path, step: str, told: dict[str, str], where: str) -> None:
@@ -164,7 +201,8 @@ def check(root: Path, step: str, told: dict[str, str], where: str) -> None:
 
 def test_the_faults_reach_the_store(tmp_path: Path) -> None:
     run(SETUP, tmp_path / "template")
-    assert try_fault(tmp_path / "template", tmp_path / "place", "save", ("fdatasync", "EIO", 1))
+    with Program("save", tmp_path) as program:
+        assert program.try_fault(tmp_path / "template", ("fdatasync", "EIO", 1))
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -174,9 +212,12 @@ def test_each_call_fails_in_turn(tmp_path: Path, step: str, error: str) -> None:
     run(SETUP, template)
 
     def exhaust(calls: str) -> int:
-        for when in range(1, MOST):
-            if not try_fault(template, tmp_path / f"{calls}{when}", step, (calls, error, when)):
-                return when - 1
+        place = tmp_path / calls
+        place.mkdir()
+        with Program(step, place) as program:
+            for when in range(1, MOST):
+                if not program.try_fault(template, (calls, error, when)):
+                    return when - 1
         raise AssertionError(f"no end of {calls}")
 
     # One of the two errors for each kind of call: they are told alike.

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -281,12 +282,22 @@ b = FileBackend(root)
 """
 
 
+@pytest.fixture
+def public_root() -> Iterator[Path]:
+    """A store's directory to which every user finds the way: none does to those that pytest makes."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place) / "state"
+        root.mkdir()
+        for directory in (root, root.parent):
+            directory.chmod(0o755)
+        yield root
+
+
 @is_root
-def test_no_permission_is_an_error_and_not_absence(backend: FileBackend, root: Path) -> None:
+def test_no_permission_is_an_error_and_not_absence(public_root: Path) -> None:
+    root, backend = public_root, FileBackend(public_root)
     save(backend)
     append(backend)
-    for directory in (root, *root.parents[:3]):
-        directory.chmod(0o755)
     code = (
         AS_NOBODY
         + """
@@ -311,6 +322,7 @@ for attempt in attempts:
     out = run(code, root).splitlines()
     assert [line.split()[0] for line in out] == [str(errno.EACCES)] * 7, out
     assert backend.read(DOC) is not None
+    backend.close()
 
 
 def mount(path: Path, options: str) -> None:
