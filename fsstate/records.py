@@ -25,6 +25,7 @@ from fsstate.backends.base import JSON, Change, Ref
 from fsstate.cursors import page_of, position_in
 from fsstate.documents import PROBLEMS, Editing, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
+from fsstate.index import place_of
 from fsstate.keys import NULL, key_of, text_in
 from fsstate.migrator import MigrationReport, Progress, migrate
 from fsstate.prunable import Prunable
@@ -372,7 +373,7 @@ class Records(Prunable, Generic[T]):
         if view is None:
             return answer(self._looked_at(question), question, self._field_of, _place_of)
         found: Listing[_Found[T]] = []
-        for documents, name in (view.spot(each.place) for each in self._shared.indexes.select(view, question)):
+        for documents, name in map(view.spot, self._shared.indexes.select(view, question, place_of)):
             # What was deleted, or broken, since the index looked.
             with suppress(*PROBLEMS):
                 value = documents.get(name)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias, TypedDict, Unpack
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
 
 from fsstate import names
 from fsstate.backends.base import JSON, Ref
@@ -29,6 +29,8 @@ from fsstate.summaries import SessionSummary, given_title, summarise
 from fsstate.times import zoned
 
 __all__ = ["SessionFilters", "SessionLists"]
+
+R = TypeVar("R")
 
 _SHORTEST_PREFIX: Final = 6
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -48,7 +50,7 @@ _log: Final = logging.getLogger("fsstate")
 Ids: TypeAlias = list[str]
 Listed: TypeAlias = list[Session]
 Summaries: TypeAlias = list[SessionSummary]
-SummedUp: TypeAlias = list[Summed]
+Listing: TypeAlias = list[R]
 _Values: TypeAlias = dict[str, object]
 
 
@@ -139,7 +141,7 @@ class SessionLists(ABC):
     def ids(self) -> Ids:
         """Return the ids of all sessions, sorted; UUIDv7s sort by the time of their making."""
         if self._reach() and self._is_indexed():
-            return [each.summary.id for each in self._asked(Question(criteria_of(self._reach())))]
+            return self._asked(Question(criteria_of(self._reach())), _id_in)
         return self._documents.names()
 
     def __iter__(self) -> Iterator[str]:
@@ -152,7 +154,7 @@ class SessionLists(ABC):
         question = self._question({"archived": None, **filters}, "id")
         if self._is_indexed():
             return self._shared.indexes.count(self._view, question)
-        return len(self._asked(question))
+        return len(self._asked(question, _id_in))
 
     def __len__(self) -> int:
         return self.count()
@@ -178,7 +180,7 @@ class SessionLists(ABC):
         """
         checked_page(limit, offset)
         question = self._question(filters, order_by)._replace(limit=limit, offset=offset)
-        return [each.whole() for each in self._asked(question)]
+        return self._asked(question, Summed.whole)
 
     def page(
         self,
@@ -198,7 +200,7 @@ class SessionLists(ABC):
         if after is not None:
             question = question._replace(after=position_in(after, question, CATEGORY))
         more = question if limit is None else question._replace(limit=limit + 1)
-        found = [each.whole() for each in self._asked(more)]
+        found = self._asked(more, Summed.whole)
         return page_of(found, question, CATEGORY, lambda each: position_of(each, question.order, getattr, _id_of))
 
     def titles(self, ids: Iterable[str] | None = None) -> dict[str, str | None]:
@@ -210,7 +212,7 @@ class SessionLists(ABC):
         """
         if ids is not None:
             return {each: self._title(each) for each in ids}
-        return {each.summary.id: each.title for each in self._asked(Question(criteria_of(self._reach())))}
+        return dict(self._asked(Question(criteria_of(self._reach())), lambda each: (each.summary.id, each.title)))
 
     def find_title(self, title: str) -> Session | None:
         """Return the session whose document has this title in any case, or None; of several the one updated last.
@@ -218,7 +220,7 @@ class SessionLists(ABC):
         Titles are those that `titles` gives. Sessions that cannot be read are logged and passed over.
         """
         question = Question(criteria_of({**self._reach(), FOLDED_TITLE: title.casefold()}))
-        fitting = [session for each in self._asked(question) if (session := self.get(each.summary.id)) is not None]
+        fitting = [session for each in self._asked(question, _id_in) if (session := self.get(each)) is not None]
         return max(fitting, key=_last_updated, default=None)
 
     # Inside
@@ -242,12 +244,12 @@ class SessionLists(ABC):
         order = orders_of(_known_order(order_by))
         return Question(criteria, order, places_descend=order[0].descending)
 
-    def _asked(self, question: Question) -> SummedUp:
-        """What a question finds, by the index or by looking at each session."""
+    def _asked(self, question: Question, read: Callable[[Summed], R]) -> Listing[R]:
+        """What `read` makes of what a question finds, by the index or by looking at each session."""
         if self._is_indexed():
-            return [self._view.summed(found.value) for found in self._shared.indexes.select(self._view, question)]
+            return self._shared.indexes.select(self._view, question, lambda each: read(self._view.summed(each.value)))
         found = answer(self._looked_at(question), question, _value_of, _place_of)
-        return [summed for _, summed in found]
+        return [read(summed) for _, summed in found]
 
     def _looked_at(self, question: Question) -> Iterator[tuple[_Values, Summed]]:
         # The logs of sessions that do not fit by their documents are not looked at.
@@ -272,7 +274,7 @@ class SessionLists(ABC):
         if not label:
             return []
         question = Question(criteria_of({**self._reach(), "label": label}))
-        return [each.summary.id for each in self._asked(question)]
+        return self._asked(question, _id_in)
 
 
 def _asked_for(name: str, wanted: Any) -> dict[str, object]:
@@ -300,6 +302,10 @@ def _value_of(found: tuple[_Values, Summed], field: str) -> object:
 
 def _place_of(found: tuple[_Values, Summed]) -> str:
     return found[1].summary.id
+
+
+def _id_in(summed: Summed) -> str:
+    return summed.summary.id
 
 
 def _id_of(summary: SessionSummary) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -33,16 +33,20 @@ def _asked(
     oldest = _oldest_allowed(policy, now)
     due: list[tuple[Found, Reason]] = []
     if oldest is not None:
-        due += ((each, "ttl") for each in table.select(_idle(reach, Range(below=oldest), policy.batch)))
+        due += _due(table.select(_idle(reach, Range(below=oldest), policy.batch)), "ttl")
     if policy.keep is not None:
         rest = _idle(reach, Range(at_least=_BEFORE_ALL if oldest is None else oldest), None)
         surplus = max(0, table.count(rest) - policy.keep)
-        due += ((each, "count") for each in table.select(rest._replace(limit=surplus)))
+        due += _due(table.select(rest._replace(limit=surplus)), "count")
     expired = [(_candidate(each, view), reason) for each, reason in due[: policy.batch]]
     # Nobody can tell whose they are that cannot be read.
     unreadable = [] if reach else [Kept(place, f"error: {flaw}") for place, flaw in table.flaws()]
     number, size = table.weigh(Question(criteria_of(reach)))
     return Shortlist(expired, sorted([*_exempt(table, reach), *unreadable]), number + len(unreadable), size)
+
+
+def _due(found: Iterable[Found], reason: Reason) -> list[tuple[Found, Reason]]:
+    return [(each, reason) for each in found]
 
 
 def _oldest_allowed(policy: PrunePolicy, now: datetime) -> datetime | None:

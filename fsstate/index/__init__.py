@@ -12,7 +12,18 @@ What it answers is what `fsstate.queries` would, asked of every document.
 
 from fsstate.index.collections import IndexedCollection, version_of
 from fsstate.index.index import Freshness, Index
-from fsstate.index.tables import Found, Table, Weight
+from fsstate.index.tables import Found, Table, Weight, place_of
 from fsstate.index.views import Kept, View
 
-__all__ = ["Found", "Freshness", "Index", "IndexedCollection", "Kept", "Table", "View", "Weight", "version_of"]
+__all__ = [
+    "Found",
+    "Freshness",
+    "Index",
+    "IndexedCollection",
+    "Kept",
+    "Table",
+    "View",
+    "Weight",
+    "place_of",
+    "version_of",
+]

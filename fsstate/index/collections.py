@@ -13,6 +13,7 @@ from fsstate.backends.base import Backend, Stamps
 from fsstate.collection import Collection
 from fsstate.documents import PROBLEMS, Item, Where
 from fsstate.index.index import Index
+from fsstate.index.tables import place_of
 from fsstate.index.views import Kept, View
 from fsstate.models import Model
 from fsstate.queries import Question
@@ -68,12 +69,12 @@ class IndexedCollection(Collection[T], Generic[T]):
         if fits is not None or not asks or not self._index.serves(self._indexed_view):
             return super()._answer(question, fits)
         found: list[Item[T]] = []
-        for each in self._index.select(self._indexed_view, question):
+        for name in self._index.select(self._indexed_view, question, place_of):
             # What was deleted, or broken, since the index looked.
             with suppress(*PROBLEMS):
-                value = self.get(each.place)
+                value = self.get(name)
                 if value is not None:
-                    found.append(Item(each.place, value))
+                    found.append(Item(name, value))
         return found
 
 

@@ -67,9 +67,9 @@ class Index:
             return True
         return self._is_kept(view) or self._is_worth_it(view)
 
-    def select(self, view: View, question: Question) -> list[Found]:
-        """The records that a question asks for."""
-        return self.ask(view, lambda table: list(table.select(question)))
+    def select(self, view: View, question: Question, read: Callable[[Found], R]) -> list[R]:
+        """What `read` makes of each of the records that a question asks for."""
+        return self.ask(view, lambda table: [read(found) for found in table.select(question)])
 
     def count(self, view: View, question: Question) -> int:
         """How many records fit, on whatever page."""
@@ -158,13 +158,16 @@ class Index:
         stretches = dict(known.stretches)
         for folder, survey in surveys.items():
             stretches[folder] = self._take_in(view, table, folder, stretches.get(folder, {}), survey)
+        if table.is_new:
+            table.arrange()
         self._warn(table)
         return ask(table), _Known(visit.after, stretches)
 
     def _take_in(
         self, view: View, table: Table, folder: str, known: dict[int, bytes], survey: Survey
     ) -> dict[int, bytes]:
-        table.remove([view.place_of(folder, name) for name in survey.gone])
+        if not table.is_new:
+            table.remove([view.place_of(folder, name) for name in survey.gone])
         for names in _batches(sorted(survey.changed), _BATCH):
             self._read_again(view, table, folder, {name: survey.changed[name] for name in names})
         table.remember(folder, known.keys() - survey.kept, survey.stretches)
@@ -172,7 +175,7 @@ class Index:
 
     def _read_again(self, view: View, table: Table, folder: str, logs: Mapping[str, Stamps | None]) -> None:
         places = {name: view.place_of(folder, name) for name in logs}
-        before = table.values([*places.values()])
+        before = {} if table.is_new else table.values([*places.values()])
         kept: list[tuple[str, Kept]] = []
         flaws: list[tuple[str, str]] = []
         gone: list[str] = []
@@ -186,7 +189,8 @@ class Index:
                     gone.append(place)
                 else:
                     kept.append((place, found))
-        table.remove(gone)
+        if not table.is_new:
+            table.remove(gone)
         table.put(kept)
         table.put_flaws(flaws)
 

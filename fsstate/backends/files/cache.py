@@ -251,7 +251,7 @@ class CacheFile:
         connection.execute(f"PRAGMA synchronous = {'OFF' if _boot() else 'FULL'}")
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -8000")
+        connection.execute("PRAGMA cache_size = -32000")
         # Put there between the look and the opening, it is not what was sealed.
         if os.stat(self.path, follow_symlinks=False).st_ino != inode:
             raise _BrokenError
