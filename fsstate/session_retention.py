@@ -38,7 +38,7 @@ def _asked(
         rest = _idle(reach, Range(at_least=_BEFORE_ALL if oldest is None else oldest), None)
         surplus = max(0, table.count(rest) - policy.keep)
         due += _due(table.select(rest._replace(limit=surplus)), "count")
-    expired = [(_candidate(each, view), reason) for each, reason in due[: policy.batch]]
+    expired: list[tuple[Candidate, Reason]] = [(_candidate(each, view), reason) for each, reason in due[: policy.batch]]
     # Nobody can tell whose they are that cannot be read.
     unreadable = [] if reach else [Kept(place, f"error: {flaw}") for place, flaw in table.flaws()]
     number, size = table.weigh(Question(criteria_of(reach)))

@@ -87,6 +87,7 @@ class SessionView(View):
     sorted_fields = ("created_at", "updated_at", "message_count", "title", IDLE_SINCE)
     found_fields = ("user_id", "project_id", "parent_id", "label", FOLDED_TITLE, EXEMPT)
     containers = ("metadata",)
+    weighed = True
     belongings = True
 
     def __init__(self, backend: Backend, documents: SessionDocuments, digests: Digests) -> None:

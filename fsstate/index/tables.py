@@ -116,6 +116,8 @@ class Table:
             # Nobody looks for those without: they take no room.
             where = f"WHERE {column} IS NOT NULL"
             self._db.execute(f"CREATE INDEX rows_{number}_{column} ON rows_{number} ({column}) {where}")
+        if self._view.weighed:
+            self._db.execute(f"CREATE INDEX rows_{number}_size ON rows_{number} (size)")
         self._db.execute(f"CREATE INDEX items_{number}_place ON items_{number} (place)")
 
     # What is kept of records

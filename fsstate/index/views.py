@@ -30,6 +30,7 @@ class View(ABC):
     - `fields` may be asked for and ordered by. Ordering by one of `sorted_fields`, and asking for one of these or of
       `found_fields`, looks at no more than is found: those with many different values. Of `containers`, what is in them
       is kept, too.
+    - `weighed`: whether records tell their sizes.
     - `belongings`: whether what is kept also follows from the logs that belong to a record.
     """
 
@@ -40,6 +41,7 @@ class View(ABC):
     found_fields: Sequence[str] = ()
     containers: Sequence[str] = ()
     suffix: Suffix = JSON
+    weighed: bool = False
     belongings: bool = False
 
     @property

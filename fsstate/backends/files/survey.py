@@ -24,6 +24,7 @@ import stat
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -131,6 +132,28 @@ class _Changed(Mapping[str, Stamps | None]):
         return len(self._logs)
 
 
+class _Dropped:
+    """The entries of known stretches that did not turn up, by name. They are unpacked where they are asked for."""
+
+    def __init__(self, stretches: Mapping[int, bytes]) -> None:
+        self._home = {entry.name: key for key, data in stretches.items() for entry in _recalled(data)}
+        # What was together is together still, as a rule: the next one asked for is in one of the last stretches.
+        self._unpacked = lru_cache(maxsize=4)(self._unpack)
+        self._stretches = stretches
+
+    def _unpack(self, key: int) -> dict[str, _Entry]:
+        return {entry.name: entry for entry in _recalled(self._stretches[key])}
+
+    def pop(self, name: str) -> _Entry | None:
+        """Take an entry out; None when it is none of them."""
+        key = self._home.pop(name, None)
+        return None if key is None else self._unpacked(key)[name]
+
+    def names(self) -> set[str]:
+        """Those that nobody took."""
+        return set(self._home)
+
+
 class _Comparison:
     """What is found beside what is known. Of a listing of 100,000 it holds no more than names and packed bytes.
 
@@ -203,16 +226,13 @@ class _Comparison:
 
         Gives the names that seem to be gone.
         """
-        dropped = [self._known[key] for key in self._known.keys() - self._kept]
-        before = {entry.name: entry for data in dropped for entry in _recalled(data)}
+        before = _Dropped({key: self._known[key] for key in self._known.keys() - self._kept - self._moved.keys()})
         for key, stretch in self._moved.items():
-            for entry in stretch:
-                before.pop(entry.name, None)
             self._remember(key, stretch)
         for key, packed in self._unknown.items():
             found = _entries.decode(packed)
-            self._remember(key, [self._compared(entry, before.pop(entry.name, None)) for entry in found])
-        return set(before)
+            self._remember(key, [self._compared(entry, before.pop(entry.name)) for entry in found])
+        return before.names()
 
     def _compared(self, entry: _Entry, before: _Entry | None) -> _Entry:
         if before is None or before.look != entry.look:
