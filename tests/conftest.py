@@ -34,10 +34,11 @@ MOST_WORKERS = 4
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Share the files of the whole suite out to some workers; a part of it would be done before they have started."""
     option = config.option
-    asked = option.keyword or option.usepdb or option.capture == "no" or option.markexpr != "not soak"
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not asked
-    is_worker = hasattr(config, "workerinput")
-    if is_worker or not whole or not config.pluginmanager.hasplugin("xdist") or option.numprocesses is not None:
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput") or option.numprocesses is not None:
+        return
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not option.keyword
+    # Soaks fill the cores by themselves; a debugger, and what is printed, need the one process.
+    if not is_whole or option.markexpr != "not soak" or option.usepdb or option.capture == "no":
         return
     option.numprocesses, option.maxprocesses = "auto", MOST_WORKERS
     # What a module's fixtures prepare is prepared once; and the modules of few long tests do not come last.
