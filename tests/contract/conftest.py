@@ -20,7 +20,7 @@ from fsstate.backends.files import FileBackend
 from fsstate.backends.memory import MemoryBackend
 from fsstate.journal import Journal
 from fsstate.markdown import Markdown
-from fsstate.options import StoreOptions
+from fsstate.options import Indexing, StoreOptions
 from fsstate.store import Store
 from tests.contract.blocking import blocking
 
@@ -177,8 +177,22 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def store(make_backend: MakeBackend, clock: FakeClock, view: View) -> Iterator[Store]:
-    options = StoreOptions(lock_timeout=PATIENCE, clock=clock)
+def indexing() -> Indexing:
+    """How lists are answered; a module that takes `indexed_or_not` in its place runs both ways."""
+    return "auto"
+
+
+@pytest.fixture(params=["auto", "always"])
+def indexed_or_not(request: pytest.FixtureRequest, place: str) -> Indexing:
+    """By looking at each record, as small stores do, and by an index."""
+    if place == "memory" and request.param == "always":
+        pytest.skip("memory has no index")
+    return "always" if request.param == "always" else "auto"
+
+
+@pytest.fixture
+def store(make_backend: MakeBackend, clock: FakeClock, view: View, indexing: Indexing) -> Iterator[Store]:
+    options = StoreOptions(lock_timeout=PATIENCE, clock=clock, indexing=indexing)
     with Store.over(make_backend(options), options) as store:
         yield view(store)
 

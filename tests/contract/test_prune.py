@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from fsstate.backends.base import JSON, Ref
+from fsstate.options import Indexing
 from fsstate.retention import Kept, PrunePolicy
 from fsstate.sessions import Sessions
 from fsstate.store import Store
@@ -14,6 +15,11 @@ from tests.contract.conftest import Elsewhere, FakeClock, wait_for
 from tests.contract.plans import PLANS
 
 WEEK = PrunePolicy(ttl=timedelta(days=7))
+
+
+@pytest.fixture
+def indexing(indexed_or_not: Indexing) -> Indexing:
+    return indexed_or_not
 
 
 @pytest.fixture
@@ -167,7 +173,7 @@ def test_a_sweep_that_fails_is_logged(
 
     sessions = store.sessions
     sessions.auto_prune(WEEK)
-    monkeypatch.setattr("fsstate.sweeper.select_expired", fail)
+    monkeypatch.setattr("fsstate.sweeper.Sweeper._settled", fail)
     with caplog.at_level(logging.WARNING, "fsstate"):
         sessions.create(id="a")
         assert failed.wait(10)

@@ -1,6 +1,5 @@
 """Conditions, pages and counts: the same answers with an index and without, over files and memory."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from fsstate import Contains, InvalidCursorError, OneOf, Prefix, Range
 from fsstate.options import Indexing, StoreOptions
 from fsstate.record_types import RecordType
 from fsstate.store import Store
-from tests.contract.conftest import FakeClock, MakeBackend, View
 
 TASKS: dict[str, dict[str, Any]] = {
     "a": {"status": "idle", "n": 2, "tags": ["red", "big"], "at": "2026-01-03T00:00:00.000000Z"},
@@ -28,18 +26,9 @@ TASKS: dict[str, dict[str, Any]] = {
 FIELDS = ("status", "n", "tags", "meta", "at")
 
 
-@pytest.fixture(params=["auto", "always"])
-def indexing(request: pytest.FixtureRequest, place: str) -> Indexing:
-    if place == "memory" and request.param == "always":
-        pytest.skip("memory has no index")
-    return request.param  # type: ignore[no-any-return]
-
-
 @pytest.fixture
-def store(make_backend: MakeBackend, indexing: Indexing, clock: FakeClock, view: View) -> Iterator[Store]:
-    options = StoreOptions(indexing=indexing, clock=clock)
-    with Store.over(make_backend(options), options) as store:
-        yield view(store)
+def indexing(indexed_or_not: Indexing) -> Indexing:
+    return indexed_or_not
 
 
 @pytest.fixture
