@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from fsstate.backends.files import FileBackend
 from tests.benchmarks.interleave import Room
 
 __all__ = ["Document", "crowd", "expired", "expiry", "messages", "queries", "session", "sessions", "size", "write"]
@@ -95,6 +97,9 @@ def crowd(room: Room, full: int, *, talk: bool = False) -> Path:
     if not place.exists():
         count = size(room, full)
         write(place / "sessions", (session(number, count) for number in range(count)), talk=talk)
+        # A store that fsstate has written to: in one that is only read, no index outlives the process.
+        with closing(FileBackend(place)) as backend:
+            backend.prepare()
     return place
 
 
