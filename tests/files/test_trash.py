@@ -102,6 +102,23 @@ def test_a_trash_on_another_device_that_is_full(root: Path) -> None:
         assert seen(root) == before
 
 
+def test_a_full_trash_loses_nothing_of_what_could_not_follow(root: Path) -> None:
+    """The session went and its folder found no room: whoever makes a new one, or sweeps, spares it."""
+    session(root, "a")
+    events = root / "sessions/a/events.jsonl"
+    events.write_text(f'{{"seq":1,"at":"{OLD}","x":"{"x" * 100_000}"}}\n')
+    with mounted(root / ".fsstate/trash", "64k"), Store(root, FAST) as store:
+        store.sessions.prune(WEEK)
+        with pytest.raises(StorageError, match="No space left"):
+            store.sessions.create(id="a")
+        with contextlib.suppress(StorageError):
+            store.sessions.delete("a")
+        assert events.exists()
+        # For good, it goes without being carried to where there is no room.
+        assert store.trash.empty().kept == []
+        assert seen(root) == {}
+
+
 def test_a_full_disk(root: Path) -> None:
     with mounted(root, "256k"):
         for number in range(4):
