@@ -42,6 +42,8 @@ __all__ = ["TRASH", "Run", "Trash", "TrashItem", "TrashReport", "ref_of", "rescu
 # On disk: do not rename.
 TRASH: Final = ".fsstate/trash"
 _SHORTEST_PREFIX: Final = 6
+# No document looks so: what has come back since it was found to be gone counts as touched.
+_GONE: Final = b""
 
 _log = logging.getLogger("fsstate")
 
@@ -320,10 +322,10 @@ def _finish(backend: Backend, run: str, ref: Ref) -> bool:
     place = _place_of(run, ref)
     if backend.read(place) is None or backend.read(ref) is not None:
         return False
-    outcome = backend.move_many([Move(ref, ref.belongings, place, None)])[0]
+    outcome = backend.move_many([Move(ref, ref.belongings, place, _GONE)])[0]
     if isinstance(outcome, Exception):
         raise outcome
-    return True
+    return outcome is False
 
 
 def _manifest_of(run: str) -> Ref:

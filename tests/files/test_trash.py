@@ -7,14 +7,14 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from fsstate import PrunePolicy, Store, StoreOptions
-from fsstate.backends.base import LOG, Ref
+from fsstate.backends.base import LOG, Move, Moved, Ref
 from fsstate.errors import AlreadyExistsError, StorageError, UnsafePathError
 from tests.files.processes import start
 
@@ -289,6 +289,28 @@ def test_what_a_killed_run_left_behind_is_not_taken_for_nobodys(root: Path) -> N
         store.sessions.delete("a")
         store.trash.restore("a")
         assert (root / "sessions/a/deep/notes.md").read_text() == "a"
+
+
+def test_who_rescues_what_a_kill_left_takes_nothing_that_is_being_restored(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a session that is gone, and its lock, it may come back: then all of it stays."""
+    session(root, "a")
+    before = seen(root)
+    with Store(root, FAST) as store, Store(root, FAST) as other:
+        store.sessions.prune(WEEK)
+        run = store.trash.list()[0].id.partition("/")[0]
+        os.rename(root / ".fsstate/trash" / run / "sessions/a", root / "sessions/a")
+        move = store.backend.move_many
+
+        def late(moves: Sequence[Move], *, timeout: float | None = None) -> list[Moved]:
+            other.trash.restore("a")
+            return move(moves, timeout=timeout)
+
+        monkeypatch.setattr(store.backend, "move_many", late)
+        with pytest.raises(AlreadyExistsError):
+            store.sessions.create(id="a")
+        assert seen(root) == before
 
 
 def test_flushes_are_shared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
