@@ -313,6 +313,31 @@ def test_who_rescues_what_a_kill_left_takes_nothing_that_is_being_restored(
         assert seen(root) == before
 
 
+@pytest.mark.parametrize("broken_off", range(1, 4))
+def test_restoring_from_another_device_may_be_broken_off_anywhere(
+    root: Path, monkeypatch: pytest.MonkeyPatch, broken_off: int
+) -> None:
+    session(root, "a")
+    before = seen(root)
+    with mounted(root / ".fsstate/trash", "4M"), Store(root, FAST) as store:
+        store.sessions.prune(WEEK)
+        unlink, removed = os.unlink, 0
+
+        def interrupted(path: str, *, dir_fd: int | None = None) -> None:
+            nonlocal removed
+            removed += path in ("events.jsonl", "notes.md", "a.json")
+            if removed == broken_off:
+                raise KeyboardInterrupt
+            unlink(path, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "unlink", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.trash.restore("a")
+        monkeypatch.undo()
+        store.trash.restore("a")
+        assert seen(root) == before
+
+
 def test_flushes_are_shared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(500):
         session(root, f"s{number}", logs=number % 2 == 0)

@@ -284,7 +284,8 @@ class Moves:
         # A folder without a document is what a crash left of another deletion.
         self._belongings.discard(target.belongings)
         try:
-            carry_folder(self._tree, old, source.name, directory, target.name)
+            # Else half of it in the trash would count for the whole, and replace what was carried already.
+            carry_folder(self._tree, old, source.name, directory, target.name, never_half=True)
         except OSError as error:
             if error.errno in _TAKEN:
                 raise AlreadyExistsError(self._tree.path(target.belongings)) from error
