@@ -241,6 +241,30 @@ def test_what_was_written_meanwhile_is_not_lost(root: Path, *, trash: bool) -> N
         assert all(len(list(store.backend.entries(Ref(f"sessions/{name}", "events", LOG)))) == 1 for name in written)
 
 
+@pytest.mark.parametrize("logs", [True, False])
+@pytest.mark.parametrize("trash", [True, False])
+def test_what_an_editor_saved_while_its_neighbours_went_stays(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, trash: bool, logs: bool
+) -> None:
+    for name in "ab":
+        session(root, name, logs=logs)
+    edited = root / "sessions/b.json"
+    unlink = os.unlink
+
+    def slow(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "a.json":
+            edited.write_text('{"id": "b", "title": "I want this"}\n')
+        unlink(path, dir_fd=dir_fd)
+
+    with Store(root, FAST) as store:
+        plan = store.sessions.plan(WEEK)
+        monkeypatch.setattr(os, "unlink", slow)
+        report = store.sessions.apply(plan, trash=trash)
+        assert ([each.id for each in report.pruned], report.kept) == (["a"], [("b", "touched")])
+        assert "I want this" in edited.read_text()
+        assert len(store.trash.list()) == (1 if trash else 0)
+
+
 def test_a_directory_that_changes_while_it_is_looked_at(root: Path) -> None:
     for number in range(300):
         session(root, f"s{number}", logs=number % 3 == 0)

@@ -184,7 +184,8 @@ class Moves:
 
     def _end(self, going: _Going) -> bool:
         with refusals("remove", self._tree.path(str(going.move.ref))):
-            if going.move.to is not None:
+            # What goes in any case, and nowhere, needs no look.
+            if going.move.to is not None or going.move.mark is not None:
                 now = _status_of(going.directory, going.name)
                 if now is None or not _is_same(now, going.status):
                     return False
