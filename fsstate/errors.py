@@ -19,6 +19,7 @@
     ├── StoreClosedError (RuntimeError)       the store was closed
     ├── LockTimeoutError (TimeoutError)       somebody else kept the record's lock
     ├── MissingExtraError (ImportError)       an optional dependency is not installed
+    ├── SearchUnavailableError (RuntimeError) this Python's SQLite cannot search
     └── StorageError (OSError)                the operating system refused; errno and filename are set
         ├── UnsafePathError                   a symlink or something else that is not ours to touch
         └── OutcomeUnknownError               written, but the disk did not confirm that it will last
@@ -49,6 +50,7 @@ __all__ = [
     "NewerVersionError",
     "NotFoundError",
     "OutcomeUnknownError",
+    "SearchUnavailableError",
     "StorageError",
     "StoreClosedError",
     "UnsafePathError",
@@ -281,6 +283,14 @@ class MissingExtraError(FsStateError, ImportError):
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency: pip install 'fsstate[{extra}]'")
         self.extra = extra
+
+
+class SearchUnavailableError(FsStateError, RuntimeError):
+    """No SQLite with FTS5, which search is made of, comes with this Python. `reason` says what is missing."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"cannot search with this Python: {reason}; use one whose sqlite3 module has FTS5")
+        self.reason = reason
 
 
 class StorageError(FsStateError, OSError):

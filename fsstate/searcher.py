@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Cache, Ref, State, Suffix, Survey, Visit
 from fsstate.queries import checked_page
-from fsstate.search import SCHEMA, Index, PrivateCache, Query, Scope, SearchHit, ask
+from fsstate.search import SCHEMA, Index, PrivateCache, Query, Scope, SearchHit, ask, require_fts5
 from fsstate.searchable import Searchable
 from fsstate.session_documents import CATEGORY as SESSIONS
 from fsstate.shared import Shared
@@ -115,6 +115,7 @@ class Searcher:
         question = Query.parse(query)
         checked_page(limit, offset)
         target = self._target(in_, user)
+        require_fts5()
         answer = partial(self._answer, question=question, target=target, limit=limit, offset=offset)
         found = self._ask_as_it_is(target, answer)
         return self._carry_out(found, target, answer) if isinstance(found, _Plan) else found

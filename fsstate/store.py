@@ -282,7 +282,8 @@ class Store:
         read what changed, with the help of an index below `.fsstate/cache` that may be deleted at any time. Takes no
         lock of a record and writes nothing but that index. What cannot be read is logged as a warning and left out.
 
-        Raises InvalidQueryError when there is no word to search for, InvalidNameError for what `in_` cannot be.
+        Raises InvalidQueryError when there is no word to search for, InvalidNameError for what `in_` cannot be;
+        SearchUnavailableError where this Python's SQLite has no FTS5.
         """
         from fsstate.searcher import Searcher
 

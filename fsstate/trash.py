@@ -42,6 +42,8 @@ __all__ = ["TRASH", "Run", "Trash", "TrashItem", "TrashReport", "ref_of", "rescu
 # On disk: do not rename.
 TRASH: Final = ".fsstate/trash"
 _SHORTEST_PREFIX: Final = 6
+# No document looks so: what has come back since it was found to be gone counts as touched.
+_GONE: Final = b""
 
 _log = logging.getLogger("fsstate")
 
@@ -256,7 +258,7 @@ class Trash:
         places = [(ref_of(item.record), item.has_belongings) for item in items]
         for ref, has_belongings in places:
             if has_belongings and _has_leftover(self._backend, ref):
-                _finish(self._backend, run, ref)
+                self._discard_leftover(run, ref)
         if everything:
             self._drop(run)
             return
@@ -267,6 +269,18 @@ class Trash:
         for ref, _ in places:
             if ref.suffix == LOG:
                 self._backend.delete_log(_place_of(run, ref))
+
+    def _discard_leftover(self, run: str, ref: Ref) -> None:
+        """Remove what belongs to a document and stayed in the store when it went: there may be no room for it here."""
+        if _has_leftover(self._backend, _place_of(run, ref)):
+            # Its own came along: that in the store is another's.
+            return
+        held = self._backend.lock(ref)
+        try:
+            if self._backend.read(ref) is None:
+                self._backend.discard(ref.belongings)
+        finally:
+            held.release()
 
     def _drop(self, run: str) -> None:
         """Remove a run: what says what is in it goes last."""
@@ -308,10 +322,10 @@ def _finish(backend: Backend, run: str, ref: Ref) -> bool:
     place = _place_of(run, ref)
     if backend.read(place) is None or backend.read(ref) is not None:
         return False
-    outcome = backend.move_many([Move(ref, ref.belongings, place, None)])[0]
+    outcome = backend.move_many([Move(ref, ref.belongings, place, _GONE)])[0]
     if isinstance(outcome, Exception):
         raise outcome
-    return True
+    return outcome is False
 
 
 def _manifest_of(run: str) -> Ref:

@@ -40,6 +40,7 @@ _CODE_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.InvalidNameError, USAGE),
     (errors.InvalidQueryError, USAGE),
     (errors.MissingExtraError, USAGE),
+    (errors.SearchUnavailableError, USAGE),
     (errors.ConflictError, CONFLICT),
     (errors.AlreadyExistsError, CONFLICT),
     (errors.LockTimeoutError, LOCKED),

@@ -14,7 +14,7 @@ and `fsstate.searchable` reads what goes into it.
 
 from fsstate.search.asking import Scope, ask
 from fsstate.search.growth import Growth, Reached
-from fsstate.search.index import SCHEMA, Index, Known, Source
+from fsstate.search.index import SCHEMA, Index, Known, Source, require_fts5
 from fsstate.search.passages import Part, Passage, SearchHit, tokens_in
 from fsstate.search.private import PrivateCache
 from fsstate.search.query import Query
@@ -36,6 +36,7 @@ __all__ = [
     "ask",
     "json_parts",
     "markdown_parts",
+    "require_fts5",
     "tokens_in",
     "value_parts",
 ]

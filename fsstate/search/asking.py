@@ -6,16 +6,18 @@ newest first, then by place: the same answers in the same order, whenever and wh
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from fsstate.backends.base import JSON, LOG, MARKDOWN
 from fsstate.search.index import MAIN, parts_of
 from fsstate.search.passages import SearchHit, from_microseconds
 from fsstate.search.query import Query
 from fsstate.search.snippets import snippet_of
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["Scope", "ask"]
 

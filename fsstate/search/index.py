@@ -12,15 +12,20 @@ in are handed over again, which works in every version of SQLite; they are made 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from contextlib import closing
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from fsstate.errors import SearchUnavailableError
 from fsstate.search.passages import Part, Passage, to_microseconds, tokens_in
 
-__all__ = ["MAIN", "SCHEMA", "Index", "Known", "Source", "parts_of"]
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["MAIN", "SCHEMA", "Index", "Known", "Source", "parts_of", "require_fts5"]
 
 # The corpus of what is always searched.
 MAIN: Final = 0
@@ -41,6 +46,20 @@ CREATE INDEX under_way ON passage (source) WHERE seq = 0;
 CREATE TABLE body (id INTEGER PRIMARY KEY, parts BLOB);
 {_WORDS.format(MAIN)};
 """
+
+
+@cache
+def require_fts5() -> None:
+    """Raise SearchUnavailableError where this Python's SQLite cannot keep words. A success is remembered."""
+    try:
+        import sqlite3
+    except ImportError as error:
+        raise SearchUnavailableError(f"it was built without SQLite ({error})") from error
+    with closing(sqlite3.connect(":memory:")) as memory:
+        try:
+            memory.execute(_WORDS.format(MAIN))
+        except sqlite3.OperationalError as error:
+            raise SearchUnavailableError(f"its SQLite {sqlite3.sqlite_version} says {str(error)!r}") from error
 
 
 class Source(NamedTuple):

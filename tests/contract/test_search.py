@@ -1,6 +1,8 @@
 """Search: what is found, where, and in which order; the same over files and in memory, sync and async."""
 
 import random
+import sqlite3
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +11,9 @@ import pytest
 
 from fsstate import Document, Message
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Ref
-from fsstate.errors import InvalidNameError, InvalidQueryError, StoreClosedError
+from fsstate.errors import InvalidNameError, InvalidQueryError, SearchUnavailableError, StoreClosedError
 from fsstate.options import StoreOptions
-from fsstate.search import SearchHit
+from fsstate.search import SearchHit, require_fts5
 from fsstate.session import SessionHandle
 from fsstate.store import Store
 
@@ -330,6 +332,32 @@ def test_options_name_categories() -> None:
         StoreOptions(search_exclude="notes").checked()  # type: ignore[arg-type]
     with pytest.raises(InvalidNameError):
         StoreOptions(search_exclude=("a//b",)).checked()
+
+
+class WithoutFts5(sqlite3.Connection):
+    """What SQLite says where it was built without FTS5."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if "USING fts5" in sql:
+            raise sqlite3.OperationalError("no such module: fts5")
+        return super().execute(sql, *parameters)
+
+
+def test_a_python_that_cannot_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.collection("agents").put("planner", {"model": "m1"})
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, factory=WithoutFts5, **named))
+    require_fts5.cache_clear()
+    for _ in range(2):
+        with pytest.raises(SearchUnavailableError, match="no such module: fts5'; use one whose sqlite3 module has"):
+            store.search("m1")
+    with pytest.raises(SearchUnavailableError):
+        store.sessions.owned_by("ada").search("m1")
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    with pytest.raises(SearchUnavailableError, match="built without SQLite"):
+        store.search("m1")
+    monkeypatch.undo()
+    assert [hit.place for hit in store.search("m1")] == ["agents/planner.json"]
 
 
 def test_bad_questions(store: Store) -> None:

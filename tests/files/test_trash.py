@@ -7,14 +7,14 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from fsstate import PrunePolicy, Store, StoreOptions
-from fsstate.backends.base import LOG, Ref
+from fsstate.backends.base import LOG, Move, Moved, Ref
 from fsstate.errors import AlreadyExistsError, StorageError, UnsafePathError
 from tests.files.processes import start
 
@@ -100,6 +100,23 @@ def test_a_trash_on_another_device_that_is_full(root: Path) -> None:
         assert (root / "sessions/a/events.jsonl").exists()
         store.trash.restore("a", "b")
         assert seen(root) == before
+
+
+def test_a_full_trash_loses_nothing_of_what_could_not_follow(root: Path) -> None:
+    """The session went and its folder found no room: whoever makes a new one, or sweeps, spares it."""
+    session(root, "a")
+    events = root / "sessions/a/events.jsonl"
+    events.write_text(f'{{"seq":1,"at":"{OLD}","x":"{"x" * 100_000}"}}\n')
+    with mounted(root / ".fsstate/trash", "64k"), Store(root, FAST) as store:
+        store.sessions.prune(WEEK)
+        with pytest.raises(StorageError, match="No space left"):
+            store.sessions.create(id="a")
+        with contextlib.suppress(StorageError):
+            store.sessions.delete("a")
+        assert events.exists()
+        # For good, it goes without being carried to where there is no room.
+        assert store.trash.empty().kept == []
+        assert seen(root) == {}
 
 
 def test_a_full_disk(root: Path) -> None:
@@ -224,6 +241,30 @@ def test_what_was_written_meanwhile_is_not_lost(root: Path, *, trash: bool) -> N
         assert all(len(list(store.backend.entries(Ref(f"sessions/{name}", "events", LOG)))) == 1 for name in written)
 
 
+@pytest.mark.parametrize("logs", [True, False])
+@pytest.mark.parametrize("trash", [True, False])
+def test_what_an_editor_saved_while_its_neighbours_went_stays(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, trash: bool, logs: bool
+) -> None:
+    for name in "ab":
+        session(root, name, logs=logs)
+    edited = root / "sessions/b.json"
+    unlink = os.unlink
+
+    def slow(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "a.json":
+            edited.write_text('{"id": "b", "title": "I want this"}\n')
+        unlink(path, dir_fd=dir_fd)
+
+    with Store(root, FAST) as store:
+        plan = store.sessions.plan(WEEK)
+        monkeypatch.setattr(os, "unlink", slow)
+        report = store.sessions.apply(plan, trash=trash)
+        assert ([each.id for each in report.pruned], report.kept) == (["a"], [("b", "touched")])
+        assert "I want this" in edited.read_text()
+        assert len(store.trash.list()) == (1 if trash else 0)
+
+
 def test_a_directory_that_changes_while_it_is_looked_at(root: Path) -> None:
     for number in range(300):
         session(root, f"s{number}", logs=number % 3 == 0)
@@ -272,6 +313,53 @@ def test_what_a_killed_run_left_behind_is_not_taken_for_nobodys(root: Path) -> N
         store.sessions.delete("a")
         store.trash.restore("a")
         assert (root / "sessions/a/deep/notes.md").read_text() == "a"
+
+
+def test_who_rescues_what_a_kill_left_takes_nothing_that_is_being_restored(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a session that is gone, and its lock, it may come back: then all of it stays."""
+    session(root, "a")
+    before = seen(root)
+    with Store(root, FAST) as store, Store(root, FAST) as other:
+        store.sessions.prune(WEEK)
+        run = store.trash.list()[0].id.partition("/")[0]
+        os.rename(root / ".fsstate/trash" / run / "sessions/a", root / "sessions/a")
+        move = store.backend.move_many
+
+        def late(moves: Sequence[Move], *, timeout: float | None = None) -> list[Moved]:
+            other.trash.restore("a")
+            return move(moves, timeout=timeout)
+
+        monkeypatch.setattr(store.backend, "move_many", late)
+        with pytest.raises(AlreadyExistsError):
+            store.sessions.create(id="a")
+        assert seen(root) == before
+
+
+@pytest.mark.parametrize("broken_off", range(1, 4))
+def test_restoring_from_another_device_may_be_broken_off_anywhere(
+    root: Path, monkeypatch: pytest.MonkeyPatch, broken_off: int
+) -> None:
+    session(root, "a")
+    before = seen(root)
+    with mounted(root / ".fsstate/trash", "4M"), Store(root, FAST) as store:
+        store.sessions.prune(WEEK)
+        unlink, removed = os.unlink, 0
+
+        def interrupted(path: str, *, dir_fd: int | None = None) -> None:
+            nonlocal removed
+            removed += path in ("events.jsonl", "notes.md", "a.json")
+            if removed == broken_off:
+                raise KeyboardInterrupt
+            unlink(path, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "unlink", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.trash.restore("a")
+        monkeypatch.undo()
+        store.trash.restore("a")
+        assert seen(root) == before
 
 
 def test_flushes_are_shared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,14 @@ def name_anew(tree: Tree, source: Directory, name: str, target: Directory, new: 
         _copy(tree, source, name, target, new)
 
 
-def carry_folder(tree: Tree, source: Directory, name: str, target: Directory, new: str) -> None:
-    """Move a folder. Not flushed. Raises OSError with ENOTEMPTY or EEXIST when the new place is taken."""
+def carry_folder(
+    tree: Tree, source: Directory, name: str, target: Directory, new: str, *, never_half: bool = False
+) -> None:
+    """Move a folder. Not flushed. Raises OSError with ENOTEMPTY or EEXIST when the new place is taken.
+
+    A kill may leave half of what was copied to another device under its old name, beside the whole under the new one;
+    with `never_half`, under a hidden name.
+    """
     try:
         os.rename(name, new, src_dir_fd=source.fd, dst_dir_fd=target.fd)
     except OSError as error:
@@ -45,12 +51,27 @@ def carry_folder(tree: Tree, source: Directory, name: str, target: Directory, ne
             raise
         _copy(tree, source, name, target, new)
         tree.sync(target)
+        if never_half:
+            name = _hide(tree, source, name)
         source.remove(name)
+
+
+def _hide(tree: Tree, source: Directory, name: str) -> str:
+    """Give a folder a hidden name, which lasts before anything in it goes."""
+    hidden = _hidden(name)
+    source.remove(hidden)
+    os.rename(name, hidden, src_dir_fd=source.fd, dst_dir_fd=source.fd)
+    tree.sync(source)
+    return hidden
+
+
+def _hidden(name: str) -> str:
+    return f".{name}.part"
 
 
 def _copy(tree: Tree, source: Directory, name: str, target: Directory, new: str) -> None:
     """Copy a file or folder under a hidden name, and give it its own when it is whole."""
-    hidden = f".{new}.part"
+    hidden = _hidden(new)
     target.remove(hidden)
     try:
         _copy_below(tree, source.fd, name, target.fd, hidden)

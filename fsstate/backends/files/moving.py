@@ -71,7 +71,7 @@ class Moves:
         # Also where all was gone: who deleted it may have been killed before that would last.
         absent = [(index, move) for index, move in moves if outcomes[index] is False]
         lasting = self._flush_sources([*((each.number, each.move) for each in ended), *absent], outcomes)
-        self._follow([*(each for each in ended if each.number in lasting), *self._begun(absent)])
+        self._follow([*(each for each in ended if each.number in lasting), *self._begun(absent)], outcomes)
 
     def put_back(self, source: Ref, target: Ref) -> None:
         """Put a document back, with what belongs to it. Requires: the lock of `target` is held."""
@@ -184,9 +184,11 @@ class Moves:
 
     def _end(self, going: _Going) -> bool:
         with refusals("remove", self._tree.path(str(going.move.ref))):
-            now = _status_of(going.directory, going.name)
-            if now is None or not _is_same(now, going.status):
-                return False
+            # What goes in any case, and nowhere, needs no look.
+            if going.move.to is not None or going.move.mark is not None:
+                now = _status_of(going.directory, going.name)
+                if now is None or not _is_same(now, going.status):
+                    return False
             try:
                 os.unlink(going.name, dir_fd=going.directory.fd)
             except FileNotFoundError:
@@ -245,13 +247,13 @@ class Moves:
             if status is not None and _status_of(target, move.to.name) is None:
                 yield _Going(index, move, source, status)
 
-    def _follow(self, ended: Iterable[_Going]) -> None:
+    def _follow(self, ended: Iterable[_Going], outcomes: list[Moved]) -> None:
         touched: dict[str, Directory] = {}
         targets: dict[str, Directory] = {}
         for each in ended:
             if self._has_folder(each):
                 touched[each.move.ref.category] = each.directory
-                self._follow_one(each, targets)
+                self._follow_one(each, targets, outcomes)
         # Where it went to first: else it might stand in neither.
         for directory in (*targets.values(), *touched.values()):
             try:
@@ -259,7 +261,7 @@ class Moves:
             except OSError as error:
                 _logger.warning("%s: what belongs to documents that went may come back: %s", directory.path, str(error))
 
-    def _follow_one(self, going: _Going, targets: dict[str, Directory]) -> None:
+    def _follow_one(self, going: _Going, targets: dict[str, Directory], outcomes: list[Moved]) -> None:
         ref, to = going.move.ref, going.move.to
         try:
             if to is None:
@@ -270,6 +272,9 @@ class Moves:
         except (OSError, FsStateError) as error:
             # The document's end was the commit point: what is left is what a crash would leave.
             _logger.warning("%s went, but what belongs to it stays in %s: %s", ref, ref.belongings, str(error))
+            if outcomes[going.number] is False:
+                # It went before; whoever asked for the rest must know that it is still there.
+                outcomes[going.number] = _told(error, self._tree.path(ref.belongings))
 
     # -- the way back
 
@@ -280,7 +285,8 @@ class Moves:
         # A folder without a document is what a crash left of another deletion.
         self._belongings.discard(target.belongings)
         try:
-            carry_folder(self._tree, old, source.name, directory, target.name)
+            # Else half of it in the trash would count for the whole, and replace what was carried already.
+            carry_folder(self._tree, old, source.name, directory, target.name, never_half=True)
         except OSError as error:
             if error.errno in _TAKEN:
                 raise AlreadyExistsError(self._tree.path(target.belongings)) from error
@@ -305,6 +311,10 @@ def _status_of(directory: Directory, name: str) -> os.stat_result | None:
         return None
     except OSError as error:
         raise StorageError.of("look at", f"{directory.path}/{name}", error) from error
+
+
+def _told(error: OSError | FsStateError, path: str) -> FsStateError:
+    return error if isinstance(error, FsStateError) else StorageError.of("move", path, error)
 
 
 def _is_same(now: os.stat_result, then: os.stat_result) -> bool:
