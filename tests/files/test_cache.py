@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,10 @@ import pytest
 from fsstate.backends.base import JSON, Ref, Visit
 from fsstate.backends.files import FileBackend
 from fsstate.backends.files.cache import CacheFile
+from fsstate.backends.files.tree import Tree
 from fsstate.options import StoreOptions
 
+OPTIONS = StoreOptions()
 SCHEMA = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, name TEXT)"
 
 
@@ -134,6 +137,21 @@ def put_a_link_there(file: Path) -> None:
     file.symlink_to(elsewhere)
 
 
+def put_a_pipe_for_the_seal(file: Path) -> None:
+    file.with_suffix(".seal").unlink()
+    os.mkfifo(file.with_suffix(".seal"))
+
+
+def put_a_link_for_the_seal(file: Path) -> None:
+    file.with_suffix(".seal").unlink()
+    file.with_suffix(".seal").symlink_to("/etc/passwd")
+
+
+def put_a_folder_for_the_seal(file: Path) -> None:
+    file.with_suffix(".seal").unlink()
+    file.with_suffix(".seal").mkdir()
+
+
 def remove_the_folder(file: Path) -> None:
     for each in file.parent.iterdir():
         each.unlink()
@@ -169,6 +187,67 @@ def test_what_somebody_else_touched_is_thrown_away(root: Path, damage: Callable[
             assert not open_cache(other).is_private
     elsewhere = root.parent / "elsewhere"
     assert not elsewhere.exists() or elsewhere.read_text() == "a person's file"
+
+
+@pytest.mark.parametrize("name", ["numbers.sqlite", "numbers.sqlite-journal"])
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+def test_nobody_waits_for_a_pipe(root: Path, name: str, is_open: bool) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+        if not is_open:
+            backend.close()
+        file_of(root).with_name(name).unlink(missing_ok=True)
+        os.mkfifo(file_of(root).with_name(name))
+        with opened(root) as other:
+            cache = open_cache(backend if is_open else other)
+            assert numbers_in(cache) == []
+            assert not cache.is_private
+
+
+@pytest.mark.parametrize(
+    "block",
+    [put_a_pipe_for_the_seal, put_a_link_for_the_seal, put_a_folder_for_the_seal],
+    ids=["pipe", "link", "folder"],
+)
+def test_what_stands_in_the_place_of_the_seal_is_no_error(root: Path, block: Callable[[Path], None]) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+        backend.close()
+    block(file_of(root))
+    with opened(root) as backend:
+        cache = open_cache(backend)
+        assert not cache.exists()
+        add(cache, 2)
+        assert 2 in numbers_in(cache)
+
+
+def test_a_folder_that_is_none_is_no_error(root: Path) -> None:
+    with opened(root) as backend:
+        backend.close()
+    shutil.rmtree(root / ".fsstate", ignore_errors=True)
+    (root / ".fsstate").symlink_to(root.parent)
+    cache = CacheFile(Tree(str(root), OPTIONS), OPTIONS, "numbers", SCHEMA)
+    for number in range(3):
+        add(cache, number)
+    assert numbers_in(cache) == [0, 1, 2]
+    assert cache.is_private
+
+
+@pytest.mark.parametrize("name", [b"no text \xff", b"a?b=c#d%41", b"line\nfeed"])
+def test_roots_of_any_name(tmp_path: Path, name: bytes) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    with opened(root) as backend:
+        backend.prepare()
+        add(open_cache(backend), 1)
+        assert not open_cache(backend).is_private
+    assert file_of(root).exists()
+
+
+def test_a_root_that_begins_with_two_slashes(root: Path) -> None:
+    with opened(Path("/" + str(root))) as backend:
+        assert backend.root.startswith("//")
+        add(open_cache(backend), 1)
+        assert not open_cache(backend).is_private
 
 
 def test_another_layout_begins_anew(root: Path) -> None:

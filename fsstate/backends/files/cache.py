@@ -20,6 +20,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -85,7 +86,12 @@ class CacheFile:
     def exists(self) -> bool:
         """Whether anything was kept. Makes nothing."""
         with self._mutex:
-            return self._is_private or self._sealed() is not None
+            if self._is_private:
+                return True
+            # What stands in the way is met, and told, where the file is used.
+            with contextlib.suppress(OSError, FsStateError):
+                return self._sealed() is not None
+            return False
 
     def read(self, work: Callable[[Visit], R]) -> R:
         """Do work that writes nothing, on one state of the database."""
@@ -132,13 +138,20 @@ class CacheFile:
 
     def _settle(self) -> None:
         """Decide whether there is a place for the file. A store that nobody wrote to has none, and gets none here."""
-        has_home = self._tree.find(_HOME) is not None
+        has_home = self._has_home()
         if self._is_homeless and has_home:
             self._is_homeless = False
             self._move_in()
         elif not self._is_private and not has_home:
             self._go_private(None)
             self._is_homeless = True
+
+    def _has_home(self) -> bool:
+        try:
+            return self._tree.find(_HOME) is not None
+        except (OSError, FsStateError):
+            # Something is there. Whether it is of use shows where it is used.
+            return True
 
     def _move_in(self) -> None:
         """Put what is in memory into a file, now that there is a place for it, unless somebody else came first."""
@@ -195,10 +208,22 @@ class CacheFile:
             looks = self._looks(folder)
         except FileNotFoundError:
             return None
-        return looks if told == self._told(looks) else None
+        return looks if told == self._told(looks) and not self._has_journal(folder) else None
+
+    def _has_journal(self, folder: Directory) -> bool:
+        # Journals are in memory here. SQLite would roll back what this one says, or wait at a pipe.
+        try:
+            os.stat(f"{self._name}.sqlite-journal", dir_fd=folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _looks(self, folder: Directory) -> Signature:
-        return Signature.of(os.stat(f"{self._name}.sqlite", dir_fd=folder.fd, follow_symlinks=False))
+        status = os.stat(f"{self._name}.sqlite", dir_fd=folder.fd, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            # SQLite would wait for the other end of a pipe.
+            raise FileNotFoundError(errno.ENOENT, "no plain file", self.path)
+        return Signature.of(status)
 
     def _told(self, looks: Signature) -> bytes:
         return orjson.dumps({"boot": _boot(), "version": self._version, "file": list(looks)}) + b"\n"
@@ -240,7 +265,7 @@ class CacheFile:
     def _connect(self, inode: int) -> sqlite3.Connection:
         _close(self._open)
         connection = sqlite3.connect(
-            f"file:{quote(self.path)}?mode=rw",
+            _uri(self.path, "rw"),
             timeout=self._options.lock_timeout,
             isolation_level=None,
             check_same_thread=False,
@@ -304,10 +329,11 @@ class CacheFile:
         memory = _in_memory()
         with contextlib.suppress(sqlite3.Error, OSError, FsStateError):
             seal = self._sealed()
-            with contextlib.closing(sqlite3.connect(f"file:{quote(self.path)}?mode=ro", timeout=0, uri=True)) as file:
-                file.backup(memory)
-            if seal is not None and self._sealed() == seal and _state(memory):
-                return memory
+            if seal is not None:
+                with contextlib.closing(sqlite3.connect(_uri(self.path, "ro"), timeout=0, uri=True)) as file:
+                    file.backup(memory)
+                if self._sealed() == seal and _state(memory):
+                    return memory
         memory.close()
         return None
 
@@ -342,6 +368,11 @@ def _is_broken(error: Exception) -> bool:
     # Extended codes have the primary one in their last byte.
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _BROKEN
+
+
+def _uri(path: str, mode: str) -> str:
+    # Names may have bytes that are no text. An empty authority: a path may begin with two slashes.
+    return f"file://{quote(os.fsencode(path))}?mode={mode}"
 
 
 def _in_memory() -> sqlite3.Connection:
