@@ -42,6 +42,7 @@ __all__ = [
     "one_line",
     "prepare",
     "say",
+    "shown_size",
     "shown_time",
     "table",
     "visible",
@@ -53,6 +54,7 @@ __all__ = [
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
+_UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
 _BREAKS: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 # Wide enough to never cut a table that goes to a file or a program.
 _UNCUT: Final = 10_000
@@ -78,6 +80,16 @@ def brief(text: str, width: int) -> str:
 def count(number: int, noun: str) -> str:
     """`1 session`, `2 sessions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown_size(number: int) -> str:
+    """Bytes as people read them, in units of a thousand: `999 bytes`, `1.2 MB`."""
+    value, unit = float(number), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    if unit == 0:
+        return count(number, "byte")
+    return f"{value:.1f} {_UNITS[unit]}" if value < 9.95 else f"{value:.0f} {_UNITS[unit]}"
 
 
 def shown_time(value: object) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Size", "pin", "prune", "restore", "trash", "unpin"]
 
 _SIZES: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_SHOWN: Final = ("B", "kB", "MB", "GB", "TB")
 
 Bar: TypeAlias = Callable[[int, int], None]
 
@@ -172,7 +171,7 @@ def _prunable(settings: Settings, category: str) -> tuple[_Prunable, str]:
 def _report(report: PruneReport, noun: str) -> None:
     if report.pruned:
         rows = [
-            (each.id, each.reason, output.shown_time(each.last_active), shown_size(each.bytes))
+            (each.id, each.reason, output.shown_time(each.last_active), output.shown_size(each.bytes))
             for each in report.pruned
         ]
         output.table(("ID", "REASON", "LAST ACTIVE", "SIZE"), rows)
@@ -190,20 +189,12 @@ def _report(report: PruneReport, noun: str) -> None:
 
 
 def _done(report: PruneReport) -> str:
-    size = shown_size(report.bytes)
+    size = output.shown_size(report.bytes)
     if not report.pruned:
         return "would go" if report.dry_run else "pruned"
     if report.in_trash:
         return f"would go to the trash ({size})" if report.dry_run else f"went to the trash ({size})"
     return f"would be gone, {size} would come back" if report.dry_run else f"gone, {size} came back"
-
-
-def shown_size(size: int) -> str:
-    """Bytes as people read them: `512 B`, `1.2 MB`."""
-    shown, unit = float(size), 0
-    while shown >= 999.5 and unit < len(_SHOWN) - 1:
-        shown, unit = shown / 1000, unit + 1
-    return f"{size} B" if unit == 0 else f"{shown:.1f} {_SHOWN[unit]}"
 
 
 @click.command(cls=Command, shape=('{"id", "pinned": true}',))
@@ -283,12 +274,12 @@ def trash(context: click.Context) -> None:
                 output.shown_time(item.trashed_at)[:16],
                 item.reason,
                 str(item.number) if item.record.endswith(LOG) else "",
-                shown_size(item.bytes),
+                output.shown_size(item.bytes),
             )
             for item in items
         )
         output.table(heads, rows)
-    output.say(f"{output.count(len(items), 'record')} in the trash ({shown_size(size)})")
+    output.say(f"{output.count(len(items), 'record')} in the trash ({output.shown_size(size)})")
 
 
 @trash.command(
@@ -311,7 +302,7 @@ def empty(settings: Settings, older_than: timedelta | None, max_bytes: int | Non
     else:
         for each in report.kept:
             output.complain(f"{each.id} stays: {each.reason}")
-        output.say(f"{output.count(len(report.emptied), 'record')} gone, {shown_size(report.bytes)} came back")
+        output.say(f"{output.count(len(report.emptied), 'record')} gone, {output.shown_size(report.bytes)} came back")
     if any(each.reason.startswith("error") for each in report.kept):
         click.get_current_context().exit(PROBLEM)
 

@@ -16,14 +16,13 @@ from fsstate.cli.progress import ProgressBar
 if TYPE_CHECKING:
     from fsstate.stats import CategoryUsage, Growth, StoreStats
 
-__all__ = ["bars", "size", "stats"]
+__all__ = ["bars", "stats"]
 
 # More folders than this in one place are told in one line.
 _CROWD: Final = 20
 # Of a bar: whole cells, and eighths of one.
 _FULL: Final = "█"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
-_UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
 _GARBAGE: Final = {
     "cache": "made again when it is missing",
     "locks": "empty files, left for the next to lock",
@@ -101,13 +100,15 @@ def _show(found: StoreStats) -> None:
     else:
         heads = ("CATEGORY", "DOCUMENTS", "NOTES", "LOGS", "BELONGINGS", "OTHERS", "SIZE")
         output.table(heads, _rows(found.categories))
-    largest = [(each.id, size(each.bytes), each.title or "") for each in found.largest]
+    largest = [(each.id, output.shown_size(each.bytes), each.title or "") for each in found.largest]
     _section(("LARGEST SESSIONS", "SIZE", "TITLE"), largest)
     _show_growth(found)
-    left = [(each.kind, f"{each.files:,}", size(each.bytes), _GARBAGE[each.kind]) for each in found.garbage]
+    left = [
+        (each.kind, f"{each.files:,}", output.shown_size(each.bytes), _GARBAGE[each.kind]) for each in found.garbage
+    ]
     _section(("LEFT OVER", "FILES", "SIZE", "WHAT IT IS"), left)
     output.say()
-    output.say(f"{size(found.bytes)} in all, {output.count(found.sessions, 'session')}")
+    output.say(f"{output.shown_size(found.bytes)} in all, {output.count(found.sessions, 'session')}")
     if found.freshness is not None:
         known, outdated = found.freshness
         output.say(f"the index knows {output.count(known, 'session')}; the next list reads {outdated:,} of them anew")
@@ -123,7 +124,9 @@ def _show_growth(found: StoreStats) -> None:
     for line in bars(found.growth, output.width(), plain=not output.can_show(_FULL + _EIGHTHS)):
         output.say(line)
     if found.undated.files:
-        output.say(f"{output.count(found.undated.files, 'file')} of {size(found.undated.bytes)} in all tell no day")
+        output.say(
+            f"{output.count(found.undated.files, 'file')} of {output.shown_size(found.undated.bytes)} in all tell no day"
+        )
 
 
 def _section(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
@@ -155,23 +158,17 @@ def _row(name: str, usages: Sequence[CategoryUsage]) -> tuple[str, ...]:
         *((each.documents, each.notes, each.logs, each.belongings, each.others) for each in usages), strict=True
     )
     numbers = (sum(part.files for part in each) for each in parts)
-    return name, *(f"{number:,}" if number else "" for number in numbers), size(sum(each.bytes for each in usages))
-
-
-def size(number: int) -> str:
-    """Bytes as people read them, in units of a thousand: `999 bytes`, `1.2 MB`."""
-    value, unit = float(number), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    if unit == 0:
-        return output.count(number, "byte")
-    return f"{value:.1f} {_UNITS[unit]}" if value < 9.95 else f"{value:.0f} {_UNITS[unit]}"
+    return (
+        name,
+        *(f"{number:,}" if number else "" for number in numbers),
+        output.shown_size(sum(each.bytes for each in usages)),
+    )
 
 
 def bars(growth: Sequence[Growth], width: int, *, plain: bool = False) -> Iterator[str]:
     """A line for each day with a bar for its bytes, none wider than `width`; of `#` when `plain`."""
     most = max((day.bytes for day in growth), default=0) or 1
-    told = [(f"{day.day:%Y-%m-%d}", size(day.bytes) if day.bytes else "", _what(day)) for day in growth]
+    told = [(f"{day.day:%Y-%m-%d}", output.shown_size(day.bytes) if day.bytes else "", _what(day)) for day in growth]
     sizes = max((len(each[1]) for each in told), default=0)
     room = max(width - 10 - sizes - max((len(each[2]) for each in told), default=0) - 6, 8)
     for day, (date, amount, what) in zip(growth, told, strict=True):

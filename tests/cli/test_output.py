@@ -116,3 +116,22 @@ def test_arguments_that_are_no_text_are_no_failure(cli: Cli, store: Store) -> No
     assert done.returncode == 2
     assert done.stderr.startswith(b"fsstate: ")
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 KB"),
+        (9949, "9.9 KB"),
+        (12_345, "12 KB"),
+        (999_499, "999 KB"),
+        (999_501, "1.0 MB"),
+        (165 * 10**9, "165 GB"),
+        (10**19, "10000 PB"),
+    ],
+)
+def test_sizes_as_people_read_them(number: int, shown: str) -> None:
+    assert output.shown_size(number) == shown

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from fsstate import Store, StoreOptions
-from fsstate.cli.stats import bars, size
+from fsstate.cli.stats import bars
 from fsstate.stats import Growth
 from tests.cli.conftest import Cli, Terminals
 
@@ -136,22 +136,3 @@ def test_bars_are_as_long_as_days_are_large() -> None:
     assert plain[1].count("#") == 1
     assert [line for line in plain if not line.isascii()] == []
     assert list(bars([], 60)) == []
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [
-        (0, "0 bytes"),
-        (1, "1 byte"),
-        (999, "999 bytes"),
-        (1000, "1.0 KB"),
-        (9949, "9.9 KB"),
-        (12_345, "12 KB"),
-        (999_499, "999 KB"),
-        (999_501, "1.0 MB"),
-        (165 * 10**9, "165 GB"),
-        (10**19, "10000 PB"),
-    ],
-)
-def test_sizes(number: int, shown: str) -> None:
-    assert size(number) == shown
