@@ -124,9 +124,8 @@ def _show_growth(found: StoreStats) -> None:
     for line in bars(found.growth, output.width(), plain=not output.can_show(_FULL + _EIGHTHS)):
         output.say(line)
     if found.undated.files:
-        output.say(
-            f"{output.count(found.undated.files, 'file')} of {output.shown_size(found.undated.bytes)} in all tell no day"
-        )
+        files, size = output.count(found.undated.files, "file"), output.shown_size(found.undated.bytes)
+        output.say(f"{files} of {size} in all tell no day")
 
 
 def _section(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
