@@ -189,6 +189,43 @@ def test_what_somebody_else_touched_is_thrown_away(root: Path, damage: Callable[
     assert not elsewhere.exists() or elsewhere.read_text() == "a person's file"
 
 
+def replace(file: Path) -> None:
+    shutil.copy2(file, file.with_suffix(".other"))
+    file.with_suffix(".other").rename(file)
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_off, replace])
+@pytest.mark.parametrize("writes", [True, False], ids=["written", "read"])
+def test_what_is_damaged_while_it_is_in_use_is_not_believed(
+    root: Path, damage: Callable[[Path], None], *, writes: bool
+) -> None:
+    with opened(root) as backend:
+        cache = open_cache(backend)
+        add(cache, *range(1000))
+        damages = [damage]
+
+        def work(visit: Visit) -> int:
+            if writes:
+                visit.db.execute("INSERT INTO numbers VALUES (-1, 'x')")
+            if damages:
+                damages.pop()(file_of(root))
+            return int(visit.db.execute("SELECT count(*) FROM numbers").fetchone()[0])
+
+        assert (cache.write if writes else cache.read)(work) == int(writes)
+        assert numbers_in(cache) == [-1] * writes
+        assert not cache.is_private
+
+
+def test_what_does_not_read_as_it_was_written_is_thrown_away(root: Path) -> None:
+    def work(visit: Visit) -> int:
+        kept = [n for (n,) in visit.db.execute("SELECT n FROM numbers")]
+        return b"\xff".decode() if kept else 0
+
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+        assert open_cache(backend).read(work) == 0
+
+
 @pytest.mark.parametrize("name", ["numbers.sqlite", "numbers.sqlite-journal"])
 @pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
 def test_nobody_waits_for_a_pipe(root: Path, name: str, is_open: bool) -> None:

@@ -2,8 +2,10 @@
 
 - Nothing in it is waited for: it is written without a flush. What a power cut leaves of it is not believed.
 - A seal beside the file says how the file looked when a store wrote to it last, and in which run of the machine. A file
-  that looks otherwise was written to by somebody else, or by a writer that was killed: it is thrown away. So nothing
-  that is read here was ever damaged, cut off or forged, whatever SQLite itself would have noticed of it.
+  that looks otherwise was written to by somebody else, or by a writer that was killed: it is thrown away. It must look
+  so before it is read and after, too, and before a commit. So what is read here was not damaged, cut off or forged,
+  whatever SQLite itself would have noticed of it. What cannot be told: that somebody wrote to it in the very moment of
+  a commit, or of one that is larger than memory.
 - Writers take turns by a file lock, across processes; readers wait for nobody but a commit.
 - Where there can be no such file (a read-only directory, a full disk, a file system without locks), and in a store that
   has no `.fsstate` folder yet, which readers must not make, the database is in memory and this process's own.
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+import msgspec
 import orjson
 
 from fsstate.backends.base import State, Visit
@@ -50,9 +53,15 @@ _LAYOUT: Final = 1
 _LONGEST_SEAL: Final = 4096
 # Who found it broken this often within one piece of work does it in memory.
 _ATTEMPTS: Final = 3
+# What SQLite holds in memory before it writes. So many rows, with what they touch in indexes, have their room in it.
+_MEMORY_KB: Final = 32_000
+_FEW_CHANGES: Final = 300
 # https://www.sqlite.org/rescode.html: what says that the file is not what was written. All others say that it cannot be
 # used here: locked, full, read-only, not to be opened.
 _BROKEN: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
+
+# What comes of reading what was damaged just when a store wrote it. SQLite's words about a damaged schema quote it.
+_GARBAGE: Final = (UnicodeDecodeError, msgspec.DecodeError)
 
 _log: Final = logging.getLogger("fsstate")
 # In a forked child the parent's connections: closing one would do the parent's business a second time.
@@ -126,7 +135,7 @@ class CacheFile:
                     raise failed.error from None
                 except _BrokenError:
                     self._throw_away()
-                except (sqlite3.Error, OSError, FsStateError) as error:
+                except (sqlite3.Error, *_GARBAGE, OSError, FsStateError) as error:
                     if self._is_private:
                         raise
                     if _is_broken(error):
@@ -166,19 +175,57 @@ class CacheFile:
                     self._begin(folder, memory)
 
     def _read(self, work: Callable[[Visit], R]) -> R:
-        connection = self._valid()
+        with contextlib.suppress(_UnsealedError):
+            return self._read_once(work)
+        # Somebody writes all the while.
+        with self._alone(self._tree.make(_FOLDER)):
+            return self._read_once(work, locked=True)
+
+    def _read_once(self, work: Callable[[Visit], R], *, locked: bool = False) -> R:
+        connection = self._valid(locked=locked)
         with _transaction(connection, "BEGIN"):
             state = _state(connection)
-            return work(Visit(connection, state, state))
+            with self._undamaged(connection):
+                return work(Visit(connection, state, state))
 
     def _write(self, work: Callable[[Visit], R]) -> R:
         if self._is_private:
-            return _commit(self._valid(), work)
+            return self._commit(self._valid(), work)
         folder = self._tree.make(_FOLDER)
         with self._alone(folder):
-            result = _commit(self._valid(locked=True), work)
+            result = self._commit(self._valid(locked=True), work)
             self._seal(folder)
             return result
+
+    def _commit(self, connection: sqlite3.Connection, work: Callable[[Visit], R]) -> R:
+        with _transaction(connection, "BEGIN IMMEDIATE"):
+            state = _state(connection)
+            with self._undamaged(connection):
+                result = work(Visit(connection, state, State(state.born, state.writes + 1)))
+            connection.execute("UPDATE fsstate_state SET writes = writes + 1")
+            return result
+
+    @contextlib.contextmanager
+    def _undamaged(self, connection: sqlite3.Connection) -> Generator[None]:
+        """Make sure that nobody touches the file while a block looks at it. Requires: a transaction is open.
+
+        Until it ends no store writes to the file, but for what this one has too much to hold in memory.
+        """
+        if self._is_private:
+            yield
+            return
+        seal, changes = self._sealed(), connection.total_changes
+        if seal is None or seal.inode != self._open[0][1]:
+            raise _UnsealedError
+        failed: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is: garbage that was read may be why
+            failed = error
+        if self._sealed() != seal and not _may_have_spilled(connection, changes):
+            raise _BrokenError from failed
+        if failed is not None:
+            raise failed
 
     def _valid(self, *, locked: bool = False) -> sqlite3.Connection:
         """A connection to a file that is as a store left it, made if need be. `locked`: we are alone already."""
@@ -230,8 +277,12 @@ class CacheFile:
 
     def _seal(self, folder: Directory) -> None:
         """Say that the file is as it is meant to be. Requires: the lock is held."""
+        looks = self._looks(folder)
+        if looks.inode != self._open[0][1]:
+            # Another file was put in the place of the one that was written to.
+            raise _BrokenError
         # Replaced as a whole, lest anybody reads half of it.
-        self._create(folder, "seal.new", self._told(self._looks(folder)))
+        self._create(folder, "seal.new", self._told(looks))
         os.replace(f"{self._name}.seal.new", f"{self._name}.seal", src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
 
     def _create(self, folder: Directory, suffix: str, data: bytes = b"") -> None:
@@ -276,7 +327,7 @@ class CacheFile:
         connection.execute(f"PRAGMA synchronous = {'OFF' if _boot() else 'FULL'}")
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -32000")
+        connection.execute(f"PRAGMA cache_size = -{_MEMORY_KB}")
         # Put there between the look and the opening, it is not what was sealed.
         if os.stat(self.path, follow_symlinks=False).st_ino != inode:
             raise _BrokenError
@@ -342,6 +393,10 @@ class _BrokenError(Exception):
     """The file is not what a store left there."""
 
 
+class _UnsealedError(_BrokenError):
+    """A store may be writing to the file."""
+
+
 class _WorkError(Exception):
     """The work itself failed, whatever the state of the database."""
 
@@ -353,7 +408,7 @@ def _passing_on(work: Callable[[Visit], R]) -> Callable[[Visit], R]:
     def passing(visit: Visit) -> R:
         try:
             return work(visit)
-        except sqlite3.Error:
+        except (sqlite3.Error, *_GARBAGE):
             raise
         except Exception as error:
             raise _WorkError(error) from error
@@ -362,6 +417,8 @@ def _passing_on(work: Callable[[Visit], R]) -> Callable[[Visit], R]:
 
 
 def _is_broken(error: Exception) -> bool:
+    if isinstance(error, _GARBAGE):
+        return True
     if isinstance(error, OSError) and error.errno == errno.ENOENT:
         # Somebody removed it under our hands.
         return True
@@ -373,6 +430,14 @@ def _is_broken(error: Exception) -> bool:
 def _uri(path: str, mode: str) -> str:
     # Names may have bytes that are no text. An empty authority: a path may begin with two slashes.
     return f"file://{quote(os.fsencode(path))}?mode={mode}"
+
+
+def _may_have_spilled(connection: sqlite3.Connection, changes: int) -> bool:
+    """Whether a transaction may have written before its commit: there was no room for all that it changed."""
+    if connection.total_changes - changes <= _FEW_CHANGES:
+        return False
+    (pages,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    return pages * size > _MEMORY_KB * 1000 // 2
 
 
 def _in_memory() -> sqlite3.Connection:
@@ -395,14 +460,6 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
-
-
-def _commit(connection: sqlite3.Connection, work: Callable[[Visit], R]) -> R:
-    with _transaction(connection, "BEGIN IMMEDIATE"):
-        state = _state(connection)
-        result = work(Visit(connection, state, State(state.born, state.writes + 1)))
-        connection.execute("UPDATE fsstate_state SET writes = writes + 1")
-        return result
 
 
 def _state(connection: sqlite3.Connection) -> State:
