@@ -141,7 +141,7 @@ def take_stock(
     growth = _Calendar(today, days)
     if days:
         _read_documents(backend, stock, growth, problems, progress)
-        _read_logs(backend, stock, growth)
+        _read_logs(backend, stock, growth, problems)
     return StoreStats(
         bytes=sum(each.bytes for each in stock.categories.values()) + sum(each.bytes for each in stock.garbage()),
         sessions=len(stock.documents.get(CATEGORY, {})),
@@ -280,16 +280,23 @@ def _read_documents(
         growth.undated = growth.undated.plus(*usage.notes)
 
 
-def _read_logs(backend: Backend, stock: _Stock, growth: _Calendar) -> None:
+def _read_logs(backend: Backend, stock: _Stock, growth: _Calendar, problems: list[FsStateError]) -> None:
     for ref in stock.logs:
-        for line in backend.entries_backwards(ref):
-            if isinstance(line, BadLine):
-                continue
-            day = _day(decode_line(line.data, str(ref)), "at")
-            if day is not None and day < growth.first:
-                # What stands before it is older, but for clocks that were set back.
-                break
-            growth.add(day, len(line.data) + 1, entries=1)
+        try:
+            _read_log(backend, ref, growth)
+        except StorageError as error:
+            problems.append(error)
+
+
+def _read_log(backend: Backend, ref: Ref, growth: _Calendar) -> None:
+    for line in backend.entries_backwards(ref):
+        if isinstance(line, BadLine):
+            continue
+        day = _day(decode_line(line.data, str(ref)), "at")
+        if day is not None and day < growth.first:
+            # What stands before it is older, but for clocks that were set back.
+            break
+        growth.add(day, len(line.data) + 1, entries=1)
 
 
 def _read(backend: Backend, ref: Ref, problems: list[FsStateError]) -> dict[str, Any] | None:
@@ -297,7 +304,7 @@ def _read(backend: Backend, ref: Ref, problems: list[FsStateError]) -> dict[str,
     try:
         blob = backend.read(ref)
         found: Any = None if blob is None else decode_bytes(blob.data, backend.location(ref))
-    except PROBLEMS as error:
+    except (*PROBLEMS, StorageError) as error:
         problems.append(error)
         return None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None

@@ -1,5 +1,6 @@
 """`store.stats()` of what stands on a disk: leftovers, strangers, links, and folders that cannot be read."""
 
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,6 +96,34 @@ def test_a_folder_that_may_not_be_read_hides_no_other(path: Path) -> None:
         (path / "agents").chmod(0o700)
     assert [each.category for each in stats.categories] == ["notes"]
     assert "agents" in str(stats.problems[0])
+
+
+def test_files_that_may_not_be_read_hide_no_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(path) as store:
+        for name in ("denied", "mine"):
+            store.collection("agents").put(name, {"created_at": "2026-01-01T00:00:00Z"})
+            store.journal("audit", name).append("login")
+        put(path / ".fsstate" / "staging" / "denied" / "0")
+    open_, denied = os.open, ("denied", "denied.json", "denied.jsonl")
+
+    def refusing(name: str, *given: int, dir_fd: int | None = None) -> int:
+        if name in denied:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return open_(name, *given, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with Store(path) as store:
+        stats = store.stats()
+    assert sorted(str(problem).split(str(path))[1] for problem in stats.problems) == [
+        "/.fsstate/staging/denied: Permission denied",
+        "/agents/denied.json: Permission denied",
+        "/audit/denied.jsonl: Permission denied",
+    ]
+    assert {each.category: (each.documents.files, each.logs.files) for each in stats.categories} == {
+        "agents": (2, 0),
+        "audit": (0, 2),
+    }
+    assert sum(day.entries for day in stats.growth) == 1
 
 
 def test_mtimes_tell_nothing(path: Path) -> None:

@@ -88,6 +88,28 @@ def test_a_trash_on_another_device(root: Path) -> None:
         assert os.listdir(root / ".fsstate/trash") == []
 
 
+def test_entries_go_to_a_trash_on_another_device(root: Path) -> None:
+    with mounted(root / ".fsstate/trash", "64k"), Store(root, FAST) as store:
+        log = store.journal("audit", "trail")
+        for number in range(5):
+            log.append("login", number=number)
+        before = seen(root)
+        assert sum(each.number for each in log.prune(PrunePolicy(keep=2)).pruned) == 3
+        assert not list((root / ".fsstate/trash").rglob(".*"))
+        assert (root / "audit/trail.jsonl").stat().st_mode == next(
+            (root / ".fsstate/trash").rglob("trail.jsonl")
+        ).stat().st_mode
+        store.trash.restore("audit/trail")
+        assert seen(root) == before
+        log.append("note", text="x" * 100_000)
+        log.append("login")
+        before = seen(root)
+        with pytest.raises(StorageError, match="No space left"):
+            log.prune(PrunePolicy(keep=1))
+        assert (seen(root), store.trash.list()) == (before, [])
+        assert not list((root / ".fsstate/trash").rglob("*"))
+
+
 def test_a_trash_on_another_device_that_is_full(root: Path) -> None:
     session(root, "a")
     (root / "sessions/a/events.jsonl").write_text(f'{{"seq":1,"at":"{OLD}","x":"{"x" * 100_000}"}}\n')

@@ -14,14 +14,14 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Generator
 from typing import Final
 
-from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, Tree, flush_data, write_all
+from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, Tree, copy_bytes, flush_data
 
-__all__ = ["carry_folder", "name_anew"]
+__all__ = ["carry_folder", "copy_beginning", "name_anew"]
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
-_COPY: Final = 1024 * 1024
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -56,6 +56,12 @@ def carry_folder(
         source.remove(name)
 
 
+def copy_beginning(tree: Tree, source: int, end: int, target: Directory, new: str) -> None:
+    """Put a flushed copy of what stands before `end` in an open file under a name, which is not flushed."""
+    with _unseen(target, new) as hidden:
+        _write_copy(tree, source, target.fd, hidden, end)
+
+
 def _hide(tree: Tree, source: Directory, name: str) -> str:
     """Give a folder a hidden name, which lasts before anything in it goes."""
     hidden = _hidden(name)
@@ -71,11 +77,18 @@ def _hidden(name: str) -> str:
 
 def _copy(tree: Tree, source: Directory, name: str, target: Directory, new: str) -> None:
     """Copy a file or folder under a hidden name, and give it its own when it is whole."""
+    with _unseen(target, new) as hidden:
+        _copy_below(tree, source.fd, name, target.fd, hidden)
+        _require_free(target, new)
+
+
+@contextlib.contextmanager
+def _unseen(target: Directory, new: str) -> Generator[str]:
+    """Give a hidden name to a block that makes something, and the new one to what it made when it is whole."""
     hidden = _hidden(new)
     target.remove(hidden)
     try:
-        _copy_below(tree, source.fd, name, target.fd, hidden)
-        _require_free(target, new)
+        yield hidden
         os.rename(hidden, new, src_dir_fd=target.fd, dst_dir_fd=target.fd)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -117,15 +130,18 @@ def _copy_folder(tree: Tree, source: int, name: str, target: int, new: str) -> N
 def _copy_file(tree: Tree, source: int, name: str, target: int, new: str) -> None:
     old = os.open(name, _READ, dir_fd=source)
     try:
-        status = os.fstat(old)
-        copy = os.open(new, _WRITE, stat.S_IMODE(status.st_mode), dir_fd=target)
-        try:
-            while data := os.read(old, _COPY):
-                write_all(copy, data)
-            os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
-            if tree.flushes:
-                flush_data(copy)
-        finally:
-            os.close(copy)
+        _write_copy(tree, old, target, new)
     finally:
         os.close(old)
+
+
+def _write_copy(tree: Tree, old: int, target: int, new: str, end: int | None = None) -> None:
+    status = os.fstat(old)
+    copy = os.open(new, _WRITE, stat.S_IMODE(status.st_mode), dir_fd=target)
+    try:
+        copy_bytes(old, 0, copy, end)
+        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if tree.flushes:
+            flush_data(copy)
+    finally:
+        os.close(copy)

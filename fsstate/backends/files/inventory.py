@@ -26,14 +26,16 @@ def inventory(tree: Tree, refused: list[StorageError]) -> Iterator[Stored]:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        if _is_in_use(tree, folder):
-            continue
         files: list[tuple[str, int]] = []
         below: list[str] = []
         try:
+            if _is_in_use(tree, folder):
+                continue
             _look(tree.path(folder), files, below)
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except StorageError as error:
+            refused.append(error)
         except OSError as error:
             refused.append(StorageError.of("list", tree.path(folder), error))
         yield Stored(folder, files)

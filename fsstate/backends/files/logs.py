@@ -28,9 +28,10 @@ from typing import Final, Protocol
 
 from fsstate.backends.base import TRIM_MARKER, Appended, Compose, LogLine, Ref
 from fsstate.backends.files import log_lines
+from fsstate.backends.files.carrying import copy_beginning
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Tree, flush_data, refusals, write_all
+from fsstate.backends.files.tree import Tree, copy_bytes, flush_data, refusals, write_all
 from fsstate.errors import (
     AlreadyExistsError,
     FsStateError,
@@ -44,7 +45,7 @@ from fsstate.options import StoreOptions
 __all__ = ["Gatekeeper", "LogFile"]
 
 _logger: Final = logging.getLogger("fsstate")
-_COPY: Final = 1024 * 1024
+_MOST_DEBRIS: Final = 1024 * 1024
 _QUARANTINE: Final = ".fsstate/quarantine"
 # Written between two flushes at most: what is not flushed stays where the next writer looks for what a crash left.
 _PIECE: Final = log_lines.UNFLUSHED_LIMIT // 2
@@ -345,7 +346,7 @@ class LogFile:
         return sound
 
     def _cut(self, file: Lockable, sound: int, end: int) -> None:
-        debris = os.pread(file.fd, min(_COPY, end - sound), sound)
+        debris = os.pread(file.fd, min(_MOST_DEBRIS, end - sound), sound)
         _logger.warning(
             "%s: removed %d bytes at its end that are no entry (a crash during an append leaves such): %r",
             self.path, end - sound, debris[:200],
@@ -384,11 +385,7 @@ class LogFile:
     def _keep_apart(self, file: Lockable, end: int, to: Ref) -> None:
         """Copy what stands before `end` to a log of its own. It lasts before anything is removed."""
         directory = self._tree.make(to.category)
-        with self._staging.create(b"", like=os.fstat(file.fd)) as staged:
-            _copy(file.fd, 0, staged.fd, end)
-            if self._flush:
-                flush_data(staged.fd)
-            staged.move(directory, _file_name(to))
+        copy_beginning(self._tree, file.fd, end, directory, _file_name(to))
         self._tree.sync(directory)
 
     def prepend(self, source: Ref, owner: Ref | None) -> None:
@@ -447,8 +444,8 @@ class LogFile:
         directory = self._tree.make(self.ref.category)
         with refusals("rewrite", self.path), self._staging.create(head, like=os.fstat(old.fd)) as staged:
             if front is not None:
-                _copy(front[0].fd, 0, staged.fd, front[1])
-            _copy(old.fd, start, staged.fd)
+                copy_bytes(front[0].fd, 0, staged.fd, front[1])
+            copy_bytes(old.fd, start, staged.fd)
             if self._flush:
                 flush_data(staged.fd)
             fresh = staged.open_lockable()
@@ -561,9 +558,3 @@ def _first_line(file: Lockable, end: int) -> tuple[int, LogLine | None]:
         if isinstance(parsed, LogLine):
             return behind, parsed
     return 0, None
-
-
-def _copy(source: int, start: int, target: int, end: int | None = None) -> None:
-    while data := os.pread(source, _COPY if end is None else min(_COPY, end - start), start):
-        write_all(target, data)
-        start += len(data)

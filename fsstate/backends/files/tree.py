@@ -20,13 +20,24 @@ from typing import Final
 from fsstate.errors import FsStateError, StorageError, UnsafePathError
 from fsstate.options import StoreOptions
 
-__all__ = ["OPEN_DIRECTORY", "Directory", "Tree", "flush_data", "identity_of", "open_regular", "refusals", "write_all"]
+__all__ = [
+    "OPEN_DIRECTORY",
+    "Directory",
+    "Tree",
+    "copy_bytes",
+    "flush_data",
+    "identity_of",
+    "open_regular",
+    "refusals",
+    "write_all",
+]
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Descriptors are few on some systems (256 a process on macOS): all that this package keeps stays below that.
 _KEPT: Final = 32
 # A directory may be removed between making and opening it; more often than this, something else is wrong.
 _TRIES: Final = 8
+_COPY: Final = 1024 * 1024
 # A file system that cannot flush a directory says so with these; its names last as well as it makes them.
 _NO_DIRECTORY_FLUSH: Final = (errno.EINVAL, errno.ENOTSUP)
 
@@ -47,6 +58,13 @@ def write_all(fd: int, data: bytes) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
+
+
+def copy_bytes(source: int, start: int, target: int, end: int | None = None) -> None:
+    """Write what stands in a file from `start` on, and before `end`, behind what was written to another."""
+    while data := os.pread(source, _COPY if end is None else min(_COPY, end - start), start):
+        write_all(target, data)
+        start += len(data)
 
 
 def flush_data(fd: int) -> None:
