@@ -436,7 +436,7 @@ def _may_have_spilled(connection: sqlite3.Connection, changes: int) -> bool:
     """Whether a transaction may have written before its commit: there was no room for all that it changed."""
     if connection.total_changes - changes <= _FEW_CHANGES:
         return False
-    (pages,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    pages, size = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
     return pages * size > _MEMORY_KB * 1000 // 2
 
 
