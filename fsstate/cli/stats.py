@@ -25,6 +25,7 @@ _FULL: Final = "█"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _GARBAGE: Final = {
     "cache": "made again when it is missing",
+    "cooldowns": "when pruning in the background last began",
     "locks": "empty files, left for the next to lock",
     "orphaned": "belonged to documents that are gone",
     "other": "in .fsstate, and not fsstate's",
