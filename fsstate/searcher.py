@@ -6,7 +6,8 @@ files: this program, another one, an editor, or git.
 
 - The index is shared by all processes, and each may find it gone, or begun anew by another version, at any moment.
 - A long update is entered in pieces, so that nobody waits for all of it, and what is done stays done if it is cut off.
-- What `StoreOptions.search_exclude` leaves out is not in the index, and is taken out of one that had it.
+- What `StoreOptions.search_exclude` leaves out is not in the index, and is taken out of one that had it, to the last
+  byte.
 
 Any thread may search.
 """
@@ -168,6 +169,7 @@ class Searcher:
     def _update(self, visit: Visit, *, plan: _Plan, target: _Target, answer: _Answer) -> tuple[_Plan, _Hits | None]:
         """Enter a piece; gives what is left to do, or the answers."""
         index = Index(visit.db)
+        index.overwrite_what_goes()
         if visit.state != plan.known.state:
             known = _remembered(visit)
             plan = _Plan(known, self._survey(known.looks), frozenset())
@@ -175,6 +177,8 @@ class Searcher:
         if not plan.done:
             self._drop(index, looks, surveys)
         done = self._enter(index, plan)
+        if any(self._is_excluded(_ref_of(ref).category) for ref in index.removed):
+            index.forget_words()
         if done is not None:
             return _Plan(_Known(visit.after, looks), surveys, plan.done | done), None
         self._enter_logs(index, target.logs)

@@ -385,6 +385,25 @@ with Store(root) as store:
     assert searches == [["messages.jsonl"], ["n2.md"]]
 
 
+def test_what_is_excluded_leaves_no_byte_in_the_index(root: Path, store: Store) -> None:
+    notes = store.markdown("notes")
+    for number in range(300):
+        notes.put(f"n{number}", f"hush{number:03} " * 40)
+    store.journal("notes", "trail").append("login", name="hush-trail")
+    store.session(store.sessions.create(id="s1").id).messages.append("user", "still here")
+    assert len(store.search("hush000")) == 1
+    # What it said before goes as well.
+    notes.put("n0", "hush999")
+    assert len(store.search("hush999", in_=("notes", "notes/trail"))) == 1
+    assert len(store.search("hush", in_="notes/trail")) == 1
+    kept = root / ".fsstate/cache/search.sqlite"
+    assert b"hush" in kept.read_bytes()
+    with Store(root, StoreOptions(search_exclude=("notes",))) as other:
+        assert ask(other, "hush*") == []
+        assert len(ask(other, "still")) == 1
+    assert b"hush" not in kept.read_bytes()
+
+
 def test_of_a_long_log_only_the_end_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # The checksum covers 8 MB, so that no edit goes unseen; the lines that it covers are not looked into again.
     monkeypatch.setattr(log_lines, "_MOST_COMPARED", 64 * 1024)
