@@ -134,6 +134,8 @@ def take_stock(
     """Look at all files of a store. `owners` are the categories whose folders belong to documents, there or not."""
     if days < 0 or largest < 0:
         raise ValueError(f"days and largest must be 0 or more, got days={days!r}, largest={largest!r}")
+    if days > (most := (today - date.min).days):
+        raise ValueError(f"days must be {most} or fewer, as many as there were before today, got {days!r}")
     refused: list[StorageError] = []
     stock = _Stock(owners)
     for folder in backend.inventory(refused):

@@ -142,6 +142,8 @@ class Trash:
         """
         found = self.list()
         chosen = {item.id for item in found}
+        if older_than is not None and older_than <= timedelta(0):
+            raise ValueError(f"older_than must be longer than 0, got {older_than!r}; without it all goes")
         if older_than is not None or max_bytes is not None:
             policy = PrunePolicy(ttl=older_than, max_bytes=max_bytes)
             candidates = [Candidate(item.id, item.trashed_at, item.bytes) for item in found]
