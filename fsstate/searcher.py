@@ -20,9 +20,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Cache, Ref, State, Suffix, Survey, Visit
+from fsstate.errors import StorageError
 from fsstate.queries import checked_page
 from fsstate.search import SCHEMA, Index, PrivateCache, Query, Scope, SearchHit, ask, require_fts5
-from fsstate.searchable import Searchable
+from fsstate.searchable import Searchable, hides_others, pass_over
 from fsstate.session_documents import CATEGORY as SESSIONS
 from fsstate.shared import Shared
 
@@ -188,17 +189,32 @@ class Searcher:
     def _survey(self, looks: _Looks) -> _Surveys:
         found: dict[_Place, tuple[str, Suffix, Survey]] = {}
         for category in self._categories():
-            left_out = (f" -{each}" for each in self._excluded if each.startswith(f"{category}/"))
-            called = "".join((category, *left_out))
-            for suffix in (JSON, MARKDOWN):
-                known = looks.get((called, suffix), {})
-                survey = self._backend.survey(category, suffix, known, belongings=suffix == JSON, documents=True)
-                found[called, suffix] = category, suffix, survey
+            try:
+                found |= self._survey_one(category, looks)
+            except StorageError as error:
+                pass_over(error)
+        return found
+
+    def _survey_one(self, category: str, looks: _Looks) -> dict[_Place, tuple[str, Suffix, Survey]]:
+        found: dict[_Place, tuple[str, Suffix, Survey]] = {}
+        left_out = (f" -{each}" for each in self._excluded if each.startswith(f"{category}/"))
+        called = "".join((category, *left_out))
+        for suffix in (JSON, MARKDOWN):
+            known = looks.get((called, suffix), {})
+            survey = self._backend.survey(category, suffix, known, belongings=suffix == JSON, documents=True)
+            found[called, suffix] = category, suffix, survey
         return found
 
     def _categories(self, above: str = "") -> Iterator[str]:
         """All categories that are searched, nested ones too. What belongs to a document goes with it."""
-        for name in self._backend.categories(above):
+        try:
+            below = self._backend.categories(above)
+        except StorageError as error:
+            if not above or hides_others(error):
+                raise
+            # Its survey has said so.
+            return
+        for name in below:
             category = f"{above}/{name}".lstrip("/")
             is_owned = above and self._backend.look(Ref(above, name, JSON)) is not None
             if not is_owned and not self._is_excluded(category):

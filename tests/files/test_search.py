@@ -1,5 +1,6 @@
 """Search beside a full scan of the files: after any edit by anybody, with the index gone, broken or shared."""
 
+import errno
 import json
 import os
 import random
@@ -512,6 +513,27 @@ def test_a_file_that_may_not_be_read_hides_no_other(root: Path, store: Store, ca
     assert "a.md" in caplog.text
     (root / "notes" / "a.md").chmod(0o600)
     assert ask(store, "red") == ["notes/a.md", "notes/b.md"]
+
+
+def test_a_folder_that_may_not_be_read_hides_no_other(
+    root: Path, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.markdown("notes").put("a", "red")
+    store.markdown("secret").put("b", "red")
+    assert ask(store, "red") == ["notes/a.md", "secret/b.md"]
+    open_ = os.open
+
+    def refusing(name: str, *given: int, dir_fd: int | None = None) -> int:
+        if name == "secret":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return open_(name, *given, dir_fd=dir_fd)
+
+    with Store(root) as other:
+        monkeypatch.setattr(os, "open", refusing)
+        assert ask(other, "red") == ["notes/a.md"]
+        assert [record.message.rpartition("/")[2] for record in caplog.records] == ["secret: Permission denied"]
+        monkeypatch.undo()
+        assert ask(other, "red") == ["notes/a.md", "secret/b.md"]
 
 
 def test_links_are_not_followed(root: Path, store: Store, tmp_path: Path) -> None:
