@@ -31,7 +31,7 @@ _GARBAGE: Final = {
     "other": "in .fsstate, and not fsstate's",
     "quarantine": "could not be read, and was put aside",
     "staging": "left by writers that died; swept by the next",
-    "trash": "pruned or deleted, and kept for a while",
+    "trash": "pruned, and kept for a while; see `fsstate trash`",
 }
 
 
