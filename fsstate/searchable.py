@@ -44,7 +44,7 @@ from fsstate.shared import Shared
 from fsstate.streams import Streams
 from fsstate.times import parse_time
 
-__all__ = ["Reading", "Searchable"]
+__all__ = ["Reading", "Searchable", "hides_others", "pass_over"]
 
 # They are read as messages.
 _EMBEDDED: Final = frozenset(["user_messages", "agent_responses"])
@@ -168,7 +168,7 @@ class Searchable:
             try:
                 yield from self._messages(ref, known, there, fresh=fresh)
             except StorageError as error:
-                _pass_over(error)
+                pass_over(error)
         yield from (_Removal(each) for name, each in known.items() if name not in there and self._is_over(each))
 
     def is_current(self, ref: Ref, known: Known | None) -> bool:
@@ -203,7 +203,7 @@ class Searchable:
                     yield from [Ref(folder, name, suffix) for name in self._backend.names(folder, suffix)]
                 folders += (f"{folder}/{name}" for name in self._backend.categories(folder))
             except StorageError as error:
-                _pass_over(error)
+                pass_over(error)
 
     def _is_over(self, known: Known) -> bool:
         """Whether a source that is no document of the record is to go: a log that was asked for stays with its file."""
@@ -218,7 +218,7 @@ class Searchable:
         try:
             passage = self._passage_of(ref)
         except (*PROBLEMS, StorageError) as error:
-            _pass_over(error)
+            pass_over(error)
             passage = None
         return Reading(source, [] if passage is None else [passage])
 
@@ -274,7 +274,7 @@ class _LogFile:
             grown = None if known is None else self._grown(known)
             return self._whole() if grown is None else grown
         except (*PROBLEMS, StorageError) as error:
-            _pass_over(error)
+            pass_over(error)
             return Reading(self._source, ())
 
     def _grown(self, known: Known) -> Reading | None:
@@ -364,7 +364,7 @@ class _Conversation(_LogFile):
         try:
             return message_of(row, self._log.path)
         except ValidationError as error:
-            _pass_over(error)
+            pass_over(error)
             return None
 
 
@@ -383,9 +383,16 @@ def _is_known(known: Known | None, look: str) -> bool:
     return known is not None and known.source.look == look
 
 
-def _pass_over(error: FsStateError) -> None:
-    # One that we may not read hides nothing else; any other refusal of the system is no property of the file.
-    if isinstance(error, StorageError) and not isinstance(error, UnsafePathError) and error.errno not in _NOT_ALLOWED:
+def hides_others(error: FsStateError) -> bool:
+    """Whether it may be so for others: one that we may not read hides none, other refusals are no property of it."""
+    if not isinstance(error, StorageError) or isinstance(error, UnsafePathError):
+        return False
+    return error.errno not in _NOT_ALLOWED
+
+
+def pass_over(error: FsStateError) -> None:
+    """Go on without a file or folder, with a warning. Raises the error if it may be so for others."""
+    if hides_others(error):
         raise error
     _log.warning("not searched: %s", str(error))
 

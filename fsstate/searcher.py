@@ -6,7 +6,8 @@ files: this program, another one, an editor, or git.
 
 - The index is shared by all processes, and each may find it gone, or begun anew by another version, at any moment.
 - A long update is entered in pieces, so that nobody waits for all of it, and what is done stays done if it is cut off.
-- What `StoreOptions.search_exclude` leaves out is not in the index, and is taken out of one that had it.
+- What `StoreOptions.search_exclude` leaves out is not in the index, and is taken out of one that had it, to the last
+  byte.
 
 Any thread may search.
 """
@@ -19,9 +20,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Cache, Ref, State, Suffix, Survey, Visit
+from fsstate.errors import StorageError
 from fsstate.queries import checked_page
 from fsstate.search import SCHEMA, Index, PrivateCache, Query, Scope, SearchHit, ask, require_fts5
-from fsstate.searchable import Searchable
+from fsstate.searchable import Searchable, hides_others, pass_over
 from fsstate.session_documents import CATEGORY as SESSIONS
 from fsstate.shared import Shared
 
@@ -168,6 +170,7 @@ class Searcher:
     def _update(self, visit: Visit, *, plan: _Plan, target: _Target, answer: _Answer) -> tuple[_Plan, _Hits | None]:
         """Enter a piece; gives what is left to do, or the answers."""
         index = Index(visit.db)
+        index.overwrite_what_goes()
         if visit.state != plan.known.state:
             known = _remembered(visit)
             plan = _Plan(known, self._survey(known.looks), frozenset())
@@ -175,6 +178,8 @@ class Searcher:
         if not plan.done:
             self._drop(index, looks, surveys)
         done = self._enter(index, plan)
+        if any(self._is_excluded(_ref_of(ref).category) for ref in index.removed):
+            index.forget_words()
         if done is not None:
             return _Plan(_Known(visit.after, looks), surveys, plan.done | done), None
         self._enter_logs(index, target.logs)
@@ -184,17 +189,32 @@ class Searcher:
     def _survey(self, looks: _Looks) -> _Surveys:
         found: dict[_Place, tuple[str, Suffix, Survey]] = {}
         for category in self._categories():
-            left_out = (f" -{each}" for each in self._excluded if each.startswith(f"{category}/"))
-            called = "".join((category, *left_out))
-            for suffix in (JSON, MARKDOWN):
-                known = looks.get((called, suffix), {})
-                survey = self._backend.survey(category, suffix, known, belongings=suffix == JSON, documents=True)
-                found[called, suffix] = category, suffix, survey
+            try:
+                found |= self._survey_one(category, looks)
+            except StorageError as error:
+                pass_over(error)
+        return found
+
+    def _survey_one(self, category: str, looks: _Looks) -> dict[_Place, tuple[str, Suffix, Survey]]:
+        found: dict[_Place, tuple[str, Suffix, Survey]] = {}
+        left_out = (f" -{each}" for each in self._excluded if each.startswith(f"{category}/"))
+        called = "".join((category, *left_out))
+        for suffix in (JSON, MARKDOWN):
+            known = looks.get((called, suffix), {})
+            survey = self._backend.survey(category, suffix, known, belongings=suffix == JSON, documents=True)
+            found[called, suffix] = category, suffix, survey
         return found
 
     def _categories(self, above: str = "") -> Iterator[str]:
         """All categories that are searched, nested ones too. What belongs to a document goes with it."""
-        for name in self._backend.categories(above):
+        try:
+            below = self._backend.categories(above)
+        except StorageError as error:
+            if not above or hides_others(error):
+                raise
+            # Its survey has said so.
+            return
+        for name in below:
             category = f"{above}/{name}".lstrip("/")
             is_owned = above and self._backend.look(Ref(above, name, JSON)) is not None
             if not is_owned and not self._is_excluded(category):

@@ -29,7 +29,7 @@ __all__ = ["CategoryUsage", "Garbage", "Growth", "SessionUsage", "StoreStats", "
 _OWN: Final = ".fsstate"
 _MARK: Final = ("store.json", ".gitignore")
 # On disk: do not rename. The folders of fsstate's own.
-_KINDS: Final = ("cache", "locks", "quarantine", "staging", "trash")
+_KINDS: Final = ("cache", "cooldowns", "locks", "quarantine", "staging", "trash")
 _ORPHANED: Final = "orphaned"
 # A look at the progress every so many documents costs nothing.
 _STEP: Final = 500
@@ -94,8 +94,9 @@ class Growth(NamedTuple):
 class Garbage(NamedTuple):
     """What may go without loss of records, or came from them.
 
-    `kind` is "staging" (what writers who died left), "locks", "cache", "trash", "quarantine" (what could not be read
-    and was put aside), "orphaned" (what belonged to a document that is gone), or "other".
+    `kind` is "staging" (what writers who died left), "locks", "cooldowns" (of pruning in the background), "cache",
+    "trash", "quarantine" (what could not be read and was put aside), "orphaned" (what belonged to a document that is
+    gone), or "other".
     """
 
     kind: str
@@ -133,6 +134,8 @@ def take_stock(
     """Look at all files of a store. `owners` are the categories whose folders belong to documents, there or not."""
     if days < 0 or largest < 0:
         raise ValueError(f"days and largest must be 0 or more, got days={days!r}, largest={largest!r}")
+    if days > (most := (today - date.min).days):
+        raise ValueError(f"days must be {most} or fewer, as many as there were before today, got {days!r}")
     refused: list[StorageError] = []
     stock = _Stock(owners)
     for folder in backend.inventory(refused):

@@ -294,7 +294,8 @@ class Store:
 
         `growth` has the last so many `days`, today included, in UTC; 0 spares reading the documents, which tell when
         they were created. `progress` is called with how many of them are read, and how many there are. Writes nothing,
-        and waits for nobody; what cannot be looked at is among the `problems`. Raises ValueError for a negative number.
+        and waits for nobody; what cannot be looked at is among the `problems`. Raises ValueError for a negative number,
+        and for more days than there were.
         """
         from fsstate.catalogue import BUILT_IN
         from fsstate.digests import Digests

@@ -142,6 +142,8 @@ class Trash:
         """
         found = self.list()
         chosen = {item.id for item in found}
+        if older_than is not None and older_than <= timedelta(0):
+            raise ValueError(f"older_than must be longer than 0, got {older_than!r}; without it all goes")
         if older_than is not None or max_bytes is not None:
             policy = PrunePolicy(ttl=older_than, max_bytes=max_bytes)
             candidates = [Candidate(item.id, item.trashed_at, item.bytes) for item in found]
@@ -257,7 +259,7 @@ class Trash:
     def _delete(self, run: str, items: Iterable[TrashItem], *, everything: bool) -> None:
         places = [(ref_of(item.record), item.has_belongings) for item in items]
         for ref, has_belongings in places:
-            if has_belongings and _has_leftover(self._backend, ref):
+            if has_belongings and self._backend.has_any(ref.belongings):
                 self._discard_leftover(run, ref)
         if everything:
             self._drop(run)
@@ -272,7 +274,7 @@ class Trash:
 
     def _discard_leftover(self, run: str, ref: Ref) -> None:
         """Remove what belongs to a document and stayed in the store when it went: there may be no room for it here."""
-        if _has_leftover(self._backend, _place_of(run, ref)):
+        if self._backend.has_any(_place_of(run, ref).belongings):
             # Its own came along: that in the store is another's.
             return
         held = self._backend.lock(ref)
@@ -295,7 +297,7 @@ def rescue(backend: Backend, owner: Ref) -> None:
     except UnsafePathError:
         # Nothing of ours is in there.
         return
-    if not runs or not _has_leftover(backend, owner):
+    if not runs or not backend.has_any(owner.belongings):
         return
     for run in reversed(runs):
         rows = (row for row in _rows(backend, run) if row.get("record") == str(owner) and row.get("belongings"))
@@ -310,11 +312,6 @@ def ref_of(record: str) -> Ref:
         if category and name.endswith(suffix) and len(name) > len(suffix):
             return Ref(category, name.removesuffix(suffix), suffix)
     raise ValueError(f"{record!r} is no record")
-
-
-def _has_leftover(backend: Backend, owner: Ref) -> bool:
-    below = owner.belongings
-    return any(backend.names(below, suffix) for suffix in (LOG, JSON, MARKDOWN)) or bool(backend.categories(below))
 
 
 def _finish(backend: Backend, run: str, ref: Ref) -> bool:

@@ -305,6 +305,10 @@ class Backend(Protocol):
         """
         ...
 
+    def has_any(self, category: str) -> bool:
+        """Whether anything stands in a category or below, also what is no record."""
+        ...
+
     def survey(
         self,
         category: str,

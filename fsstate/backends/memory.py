@@ -210,6 +210,12 @@ class MemoryBackend:
         # What begins with a dot is fsstate's own.
         return sorted(name for name in found if not name.startswith("."))
 
+    def has_any(self, category: str) -> bool:
+        """Whether anything stands in a category or below."""
+        self._check_open()
+        with self._state:
+            return bool(self._documents.within(category) or self._logs.within(category))
+
     def survey(
         self,
         category: str,

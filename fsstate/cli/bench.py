@@ -73,8 +73,10 @@ def bench(settings: Settings, directory: str | None, seconds: float) -> None:
 
 
 def _nearest(store: str) -> str:
-    """Where the store's directory is, or the nearest directory above it that exists."""
-    return next(str(above) for above in Path(store).absolute().parents if above.is_dir())
+    """Where the store is, or the nearest directory above it that exists: on the same disk as the store."""
+    place = Path(store).resolve()
+    above = (place, *place.parents) if place.is_mount() else place.parents
+    return next(str(each) for each in above if each.is_dir())
 
 
 def _as_json(measured: Measured, flushes: Flushes) -> dict[str, object]:

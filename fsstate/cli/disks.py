@@ -7,6 +7,7 @@ that a flush took less time than a disk needs.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -17,6 +18,8 @@ Trust: TypeAlias = Literal["none", "doubtful", "plausible"]
 
 # These keep files in memory.
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
+# In /proc/mounts: a space, a tab, a line end, a backslash.
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 # Seconds. The quickest drives that keep what they acknowledge need more than the first; most need more than the second.
 _IMPOSSIBLE: Final = 8e-6
 _QUICK: Final = 80e-6
@@ -37,7 +40,8 @@ def file_system(directory: str) -> str:
     except OSError:
         return kind
     for mount in mounts:
-        _, point, found, *_ = mount.split(" ")
+        _, escaped, found, *_ = mount.split(" ")
+        point = _ESCAPE.sub(lambda code: chr(int(code[1], 8)), escaped)
         # The last one counts of several at the same point.
         if len(point) >= len(best) and Path(place).is_relative_to(point):
             best, kind = point, found

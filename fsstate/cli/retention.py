@@ -124,7 +124,8 @@ def _prune(
         with ProgressBar(settings, "looking" if dry_run else "pruning") as progress:
             return prunable.prune(policy, dry_run=dry_run, trash=trash, progress=progress), noun
     except KeyboardInterrupt:
-        output.complain("interrupted; what went is in the trash as a whole, and the next run goes on from there")
+        went = f"what went is {'in the trash' if trash else 'gone'} as a whole, and the next run goes on from there"
+        output.complain(f"interrupted; {'nothing was touched' if dry_run else went}")
         raise
     except StorageError as error:
         if error.errno == errno.ENOSPC and trash:

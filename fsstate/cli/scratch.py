@@ -7,6 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from fsstate.errors import StorageError
+
 __all__ = ["Scratch", "scratch_in"]
 
 _ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
@@ -36,7 +38,10 @@ def scratch_in(place: str) -> Generator[Scratch]:
     import shutil
     import tempfile
 
-    scratch = Scratch(tempfile.mkdtemp(prefix=".fsstate-bench-", dir=place))
+    try:
+        scratch = Scratch(tempfile.mkdtemp(prefix=".fsstate-bench-", dir=place))
+    except OSError as error:
+        raise StorageError.of("make a directory in", place, error) from error
     try:
         with _handled(scratch.end, _ENDINGS):
             yield scratch

@@ -25,12 +25,13 @@ _FULL: Final = "█"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _GARBAGE: Final = {
     "cache": "made again when it is missing",
+    "cooldowns": "when pruning in the background last began",
     "locks": "empty files, left for the next to lock",
     "orphaned": "belonged to documents that are gone",
     "other": "in .fsstate, and not fsstate's",
     "quarantine": "could not be read, and was put aside",
     "staging": "left by writers that died; swept by the next",
-    "trash": "pruned or deleted, and kept for a while",
+    "trash": "pruned, and kept for a while; see `fsstate trash`",
 }
 
 

@@ -90,6 +90,8 @@ class Index:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
+        # The names of the sources that were taken out in this transaction.
+        self.removed: list[str] = []
 
     # What was seen
 
@@ -150,6 +152,18 @@ class Index:
             self.db.execute("DELETE FROM passage WHERE source = ?", (known.id,))
             self.db.execute(f"DROP TABLE {_words(known)}")
         self.db.execute("DELETE FROM source WHERE id = ?", (known.id,))
+        self.removed.append(known.source.ref)
+
+    def overwrite_what_goes(self) -> None:
+        """Have zeros written over all that is deleted from now on: SQLite would leave it in the file until it is used.
+
+        But for words, which stay beside a note that they are gone; see `forget_words`.
+        """
+        self.db.execute("PRAGMA secure_delete = ON").fetchall()
+
+    def forget_words(self) -> None:
+        """Write the words anew, without those that are gone."""
+        self.db.execute(f"INSERT INTO words_{MAIN} (words_{MAIN}) VALUES ('optimize')")
 
     # Passages
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,33 @@ def test_what_is_not_so_is_not_said() -> None:
     assert "system calls take 100%" in told
     assert "put_many" not in told
     assert "real" not in told
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, where a space is in the name; skips where that is not allowed."""
+    place = tmp_path / "a disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_it_measures_the_disk_that_the_store_is_on(disk: Path, tmp_path: Path) -> None:
+    inside, link = disk / "state", tmp_path / "link"
+    inside.mkdir()
+    link.symlink_to(inside)
+    for store in (disk, inside, link):
+        found = json.loads(Cli(store)("bench", "--seconds", "0.1", "--json").stdout)
+        assert (found["directory"], found["file_system"]) == (str(disk), "tmpfs")
+    assert list(disk.iterdir()) == [inside]
+
+
+def test_where_no_directory_can_be_made(cli: Cli) -> None:
+    assert "cannot make a directory in /proc/self: " in cli.fails(5, "bench", "--dir", "/proc/self")
 
 
 def test_the_file_system_of_a_directory_is_that_of_the_nearest_mount() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fsstate import PrunePolicy, Store
+from fsstate import PrunePolicy, Sessions, Store
 from fsstate.cli.retention import Size
 from tests.cli.conftest import Cli
 
@@ -118,3 +118,23 @@ def test_what_cannot_be_pruned(cli: Cli, store: Store) -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     assert Size().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ((), "interrupted; what went is in the trash as a whole, and the next run goes on from there"),
+        (("--no-trash",), "interrupted; what went is gone as a whole, and the next run goes on from there"),
+        (("--dry-run",), "interrupted; nothing was touched"),
+    ],
+)
+@pytest.mark.usefixtures("old")
+def test_an_interrupted_prune_says_what_became_of_what_went(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], told: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sessions, "prune", interrupted)
+    result = cli("prune", "--ttl", "7d", *more)
+    assert (result.exit_code, result.stderr.strip()) == (130, f"fsstate: {told}")

@@ -155,6 +155,11 @@ def test_negative_numbers_are_refused(store: Store, given: dict[str, int]) -> No
         store.stats(**given)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def test_more_days_than_there_were_are_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="or fewer"):
+        store.stats(days=10**6)
+
+
 def test_a_survey_tells_folders_before_those_in_them(backend: FileBackend) -> None:
     with Store.over(backend) as store:
         store.session(store.sessions.create(id="s").id).checkpoints.save("first", {})

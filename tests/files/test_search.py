@@ -1,5 +1,6 @@
 """Search beside a full scan of the files: after any edit by anybody, with the index gone, broken or shared."""
 
+import errno
 import json
 import os
 import random
@@ -385,6 +386,25 @@ with Store(root) as store:
     assert searches == [["messages.jsonl"], ["n2.md"]]
 
 
+def test_what_is_excluded_leaves_no_byte_in_the_index(root: Path, store: Store) -> None:
+    notes = store.markdown("notes")
+    for number in range(300):
+        notes.put(f"n{number}", f"hush{number:03} " * 40)
+    store.journal("notes", "trail").append("login", name="hush-trail")
+    store.session(store.sessions.create(id="s1").id).messages.append("user", "still here")
+    assert len(store.search("hush000")) == 1
+    # What it said before goes as well.
+    notes.put("n0", "hush999")
+    assert len(store.search("hush999", in_=("notes", "notes/trail"))) == 1
+    assert len(store.search("hush", in_="notes/trail")) == 1
+    kept = root / ".fsstate/cache/search.sqlite"
+    assert b"hush" in kept.read_bytes()
+    with Store(root, StoreOptions(search_exclude=("notes",))) as other:
+        assert ask(other, "hush*") == []
+        assert len(ask(other, "still")) == 1
+    assert b"hush" not in kept.read_bytes()
+
+
 def test_of_a_long_log_only_the_end_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # The checksum covers 8 MB, so that no edit goes unseen; the lines that it covers are not looked into again.
     monkeypatch.setattr(log_lines, "_MOST_COMPARED", 64 * 1024)
@@ -493,6 +513,27 @@ def test_a_file_that_may_not_be_read_hides_no_other(root: Path, store: Store, ca
     assert "a.md" in caplog.text
     (root / "notes" / "a.md").chmod(0o600)
     assert ask(store, "red") == ["notes/a.md", "notes/b.md"]
+
+
+def test_a_folder_that_may_not_be_read_hides_no_other(
+    root: Path, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.markdown("notes").put("a", "red")
+    store.markdown("secret").put("b", "red")
+    assert ask(store, "red") == ["notes/a.md", "secret/b.md"]
+    open_ = os.open
+
+    def refusing(name: str, *given: int, dir_fd: int | None = None) -> int:
+        if name == "secret":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return open_(name, *given, dir_fd=dir_fd)
+
+    with Store(root) as other:
+        monkeypatch.setattr(os, "open", refusing)
+        assert ask(other, "red") == ["notes/a.md"]
+        assert [record.message.rpartition("/")[2] for record in caplog.records] == ["secret: Permission denied"]
+        monkeypatch.undo()
+        assert ask(other, "red") == ["notes/a.md", "secret/b.md"]
 
 
 def test_links_are_not_followed(root: Path, store: Store, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_leftovers_are_told_by_kind(path: Path) -> None:
     put(own / "trash" / "2026" / "s.json", 30)
     put(own / "quarantine" / "a.json", 7)
     put(own / "cache" / "index", 5)
+    put(own / "cooldowns" / "sessions.json", 50)
     put(own / "mine.txt", 3)
     put(path / "sessions" / "gone" / "messages.jsonl", 50)
     put(path / "sessions" / "gone" / "checkpoints" / "c.json", 5)
@@ -46,6 +47,7 @@ def test_leftovers_are_told_by_kind(path: Path) -> None:
         "trash": (1, 30),
         "quarantine": (1, 7),
         "cache": (1, 5),
+        "cooldowns": (1, 50),
         "other": (1, 3),
         "orphaned": (2, 55),
     }

@@ -337,6 +337,21 @@ def test_what_a_killed_run_left_behind_is_not_taken_for_nobodys(root: Path) -> N
         assert (root / "sessions/a/deep/notes.md").read_text() == "a"
 
 
+def test_a_killed_run_loses_no_file_that_is_no_record(root: Path) -> None:
+    session(root, "a", logs=False)
+    (root / "sessions/a").mkdir()
+    (root / "sessions/a/plot.png").write_text("picture")
+    with Store(root, FAST) as store:
+        store.sessions.prune(WEEK)
+        run = store.trash.list()[0].id.partition("/")[0]
+        os.rename(root / ".fsstate/trash" / run / "sessions/a", root / "sessions/a")
+        store.sessions.create(id="a")
+        assert not (root / "sessions/a").exists()
+        store.sessions.delete("a")
+        store.trash.restore("a")
+        assert (root / "sessions/a/plot.png").read_text() == "picture"
+
+
 def test_who_rescues_what_a_kill_left_takes_nothing_that_is_being_restored(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

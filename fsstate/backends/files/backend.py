@@ -177,6 +177,14 @@ class FileBackend:
             return []
         return misnamed.sift(directory.folders(), directory.path)
 
+    def has_any(self, category: str) -> bool:
+        self._require_open()
+        directory = self._tree.find(category)
+        if directory is None:
+            return False
+        with directory.entries() as entries:
+            return next(entries, None) is not None
+
     def survey(
         self,
         category: str,
