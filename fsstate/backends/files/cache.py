@@ -5,7 +5,7 @@
   that looks otherwise was written to by somebody else, or by a writer that was killed: it is thrown away. It must look
   so before it is read and after, too, and before a commit. So what is read here was not damaged, cut off or forged,
   whatever SQLite itself would have noticed of it. What cannot be told: that somebody wrote to it in the very moment of
-  a commit, or of one that is larger than memory.
+  a commit, or while more was written than has its room in memory.
 - Writers take turns by a file lock, across processes; readers wait for nobody but a commit.
 - Where there can be no such file (a read-only directory, a full disk, a file system without locks), and in a store that
   has no `.fsstate` folder yet, which readers must not make, the database is in memory and this process's own.
@@ -53,9 +53,8 @@ _LAYOUT: Final = 1
 _LONGEST_SEAL: Final = 4096
 # Who found it broken this often within one piece of work does it in memory.
 _ATTEMPTS: Final = 3
-# What SQLite holds in memory before it writes. So many rows, with what they touch in indexes, have their room in it.
+# What SQLite holds in memory before it writes.
 _MEMORY_KB: Final = 32_000
-_FEW_CHANGES: Final = 300
 # https://www.sqlite.org/rescode.html: what says that the file is not what was written. All others say that it cannot be
 # used here: locked, full, read-only, not to be opened.
 _BROKEN: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
@@ -433,11 +432,9 @@ def _uri(path: str, mode: str) -> str:
 
 
 def _may_have_spilled(connection: sqlite3.Connection, changes: int) -> bool:
-    """Whether a transaction may have written before its commit: there was no room for all that it changed."""
-    if connection.total_changes - changes <= _FEW_CHANGES:
-        return False
+    """Whether a transaction may have written before its commit: it changed something, and not all has its room."""
     (pages,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
-    return pages * size > _MEMORY_KB * 1000 // 2
+    return connection.total_changes != changes and pages * size > _MEMORY_KB * 1000 // 2
 
 
 def _in_memory() -> sqlite3.Connection:
