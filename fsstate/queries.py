@@ -25,6 +25,7 @@ __all__ = [
     "checked_page",
     "criteria_of",
     "fits",
+    "is_behind",
     "orders_of",
     "plain",
     "position_of",
@@ -132,10 +133,11 @@ def _sorted(placed: list[_Placed[T]], number: int, *, descending: bool) -> list[
 
 def _behind(placed: list[_Placed[T]], question: Question) -> Iterator[_Placed[T]]:
     after = question.after
-    return (each for each in placed if after is None or _is_behind(each[0], after, question))
+    return (each for each in placed if after is None or is_behind(each[0], after, question))
 
 
-def _is_behind(position: Position, other: Position, question: Question) -> bool:
+def is_behind(position: Position, other: Position, question: Question) -> bool:
+    """Whether one position comes after another one in the order that is asked for."""
     for order, key, bound in zip(question.order, position.keys, other.keys, strict=True):
         # None and missing are the same here.
         if (key or NULL) != (bound or NULL):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar, cast
 
 from fsstate.backends.base import Backend, Stamps
 from fsstate.collection import Collection
-from fsstate.documents import PROBLEMS, Item, Where
+from fsstate.documents import Item, Where
+from fsstate.index.fetching import fetch
 from fsstate.index.index import Index
-from fsstate.index.tables import place_of
 from fsstate.index.views import Kept, View
 from fsstate.models import Model
 from fsstate.queries import Question
@@ -68,14 +68,13 @@ class IndexedCollection(Collection[T], Generic[T]):
         asks = bool(question.criteria or question.limit is not None)
         if fits is not None or not asks or not self._index.serves(self._indexed_view):
             return super()._answer(question, fits)
-        found: list[Item[T]] = []
-        for name in self._index.select(self._indexed_view, question, place_of):
-            # What was deleted, or broken, since the index looked.
-            with suppress(*PROBLEMS):
-                value = self.get(name)
-                if value is not None:
-                    found.append(Item(name, value))
-        return found
+        return fetch(
+            self._index, self._indexed_view, question, read=self._item, field=self._field_of, place=itemgetter(0)
+        )
+
+    def _item(self, name: str) -> Item[T] | None:
+        value = self.get(name)
+        return None if value is None else Item(name, value)
 
 
 class _Documents(View):

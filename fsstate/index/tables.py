@@ -16,7 +16,7 @@ from fsstate.index.views import Kept, View
 from fsstate.keys import NULL, Key, elements_of, key_of
 from fsstate.queries import Position, Question
 
-__all__ = ["SCHEMA", "Found", "Stretches", "Table", "Weight", "place_of"]
+__all__ = ["SCHEMA", "Found", "Stretches", "Table", "Weight"]
 
 SCHEMA: Final = """
 CREATE TABLE views (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, version TEXT, UNIQUE (name, version));
@@ -259,11 +259,6 @@ class Table:
         given.extend([key, key])
         rest = self._behind(question, after, number + 1, given)
         return f"({column} IS NULL OR {column} {'<' if order.descending else '>'} ? OR ({column} = ? AND {rest}))"
-
-
-def place_of(found: Found) -> str:
-    """The place of a record that fits."""
-    return found.place
 
 
 def _marks(values: Iterable[object]) -> str:

@@ -1,6 +1,6 @@
 """Conditions, pages and counts: the same answers with an index and without, over files and memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsstate import Contains, InvalidCursorError, OneOf, Prefix, Range
+from fsstate.index import Index
 from fsstate.options import Indexing, StoreOptions
 from fsstate.record_types import RecordType
 from fsstate.store import Store
@@ -372,3 +373,82 @@ def test_times_far_from_now_are_found(tmp_path: Path) -> None:
         store.sessions.create(id="early", created_at=datetime(1, 1, 1, tzinfo=UTC))
         assert [each.id for each in store.sessions.list(created_after=late - timedelta(days=1))] == ["late"]
         assert [each.id for each in store.sessions.list(order_by="created_at")] == ["early", "late"]
+
+
+class Between:
+    """What somebody else does once between what the index found and the reading of the records."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+        select = Index.select
+        changes = [change]
+
+        def selecting(index: Index, view: Any, question: Any, read: Any) -> Any:
+            found = select(index, view, question, read)
+            if changes:
+                changes.pop()()
+            return found
+
+        monkeypatch.setattr(Index, "select", selecting)
+
+
+class TestChangesMeanwhile:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        with Store(tmp_path, StoreOptions(indexing="always", durability="process")) as store:
+            yield store
+
+    @pytest.fixture
+    def numbers(self, store: Store) -> Any:
+        numbers = store.collection("numbers", indexed=["n"])
+        numbers.put_many({f"d{n}": {"n": n} for n in range(6)})
+        return numbers
+
+    def test_a_page_that_lost_a_document_is_not_the_last(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.delete_many(["d1", "d2", "d3"]))
+        page = numbers.page(order_by="n", limit=2)
+        assert [item.name for item in page.items] == ["d0", "d4"]
+        page = numbers.page(order_by="n", limit=2, after=page.cursor)
+        assert ([item.name for item in page.items], page.cursor) == (["d5"], None)
+
+    def test_what_no_longer_fits_is_not_given(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.put("d1", {"n": 9}))
+        found = numbers.query({"n": Range(below=3)}, order_by="n", limit=3)
+        assert [item.value["n"] for item in found] == [0, 2]
+
+    def test_what_moves_makes_no_other_appear_twice(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.put("d4", {"n": 7}))
+        first = numbers.page(order_by="-n", limit=2)
+        assert [item.name for item in first.items] == ["d4", "d5"]
+        second = numbers.page(order_by="-n", limit=2, after=first.cursor)
+        assert [item.name for item in second.items] == ["d3", "d2"]
+
+    def test_what_moves_away_hides_no_other(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.put("d1", {"n": 7}))
+        first = numbers.page(order_by="n", limit=2)
+        assert [item.name for item in first.items] == ["d0", "d2"]
+        second = numbers.page(order_by="n", limit=9, after=first.cursor)
+        assert [item.name for item in second.items] == ["d3", "d4", "d5", "d1"]
+
+    def test_records_that_no_longer_fit(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        work = store.records(JOBS)
+        for number in range(3):
+            work.create(f"j{number}", size=number)
+        Between(monkeypatch, lambda: work.change("j1", size=7))
+        assert [job.id for job in work.list(size=Range(below=3), order_by="size", limit=5)] == ["j0", "j2"]
+
+    def test_groups_that_another_process_put_into_the_index(
+        self, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        work = store.records(JOBS)
+        work.create("j0", size=1, team="blue")
+        ask = Index.ask
+
+        def asking(index: Index, view: Any, question: Any) -> Any:
+            monkeypatch.setattr(Index, "ask", ask)
+            with Store(tmp_path, StoreOptions(indexing="always", durability="process")) as other:
+                other.records(JOBS).create("j1", team="red", size=2)
+                assert other.records(JOBS).count(size=2) == 1
+            return ask(index, view, question)
+
+        monkeypatch.setattr(Index, "ask", asking)
+        assert [job.id for job in work.list(size=Range(at_least=1), order_by="size")] == ["j0", "j1"]
