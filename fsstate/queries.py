@@ -96,7 +96,10 @@ def orders_of(order_by: str | Sequence[str]) -> tuple[Order, ...]:
 
 
 def checked_page(limit: int | None, offset: int) -> None:
-    """Raise ValueError for a negative number."""
+    """Raise ValueError for a negative number, TypeError for what is no whole one."""
+    given: tuple[object, ...] = (offset, 0 if limit is None else limit)
+    if not all(isinstance(number, int) for number in given):
+        raise TypeError(f"limit and offset must be whole numbers, got limit={limit!r}, offset={offset!r}")
     if offset < 0 or (limit is not None and limit < 0):
         raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
 

@@ -25,8 +25,6 @@ class Spot(NamedTuple, Generic[T]):
 class RecordView(View, Generic[T]):
     """The records of some folders of one type. `at` gives a folder that came meanwhile."""
 
-    containers = ()
-
     def __init__(
         self,
         kind: RecordType[T],

@@ -220,7 +220,9 @@ class SessionLists(ABC):
         Titles are those that `titles` gives. Sessions that cannot be read are logged and passed over.
         """
         question = Question(criteria_of({**self._reach(), FOLDED_TITLE: title.casefold()}))
-        fitting = [session for each in self._asked(question, _id_in) if (session := self.get(each)) is not None]
+        fitting = [
+            session for each in self._asked(question, _id_in) if (session := self._titled(each, title)) is not None
+        ]
         return max(fitting, key=_last_updated, default=None)
 
     # Inside
@@ -263,12 +265,21 @@ class SessionLists(ABC):
         return summarise(session, self._digests.look(Ref(CATEGORY, name, JSON)))
 
     def _title(self, name: str) -> str | None:
+        session = self._readable(name)
+        return None if session is None else given_title(session)
+
+    def _titled(self, name: str, title: str) -> Session | None:
+        """A session, if it has this title: it may have got another one since it was found."""
+        session = self._readable(name)
+        found = None if session is None else given_title(session)
+        return None if found is None or found.casefold() != title.casefold() else session
+
+    def _readable(self, name: str) -> Session | None:
         try:
-            session = self._documents.get(name)
+            return self._documents.get(name)
         except PROBLEMS as error:
             _log.warning("skipped: %s", str(error))
             return None
-        return None if session is None else given_title(session)
 
     def _labelled(self, label: str) -> Ids:
         if not label:
@@ -285,8 +296,8 @@ def _asked_for(name: str, wanted: Any) -> dict[str, object]:
     return {name: Contains(wanted) if isinstance(wanted, Mapping) else wanted}
 
 
-def _known_order(order_by: str) -> str:
-    if order_by.removeprefix("-") not in SESSION_FIELDS:
+def _known_order(order_by: object) -> str:
+    if not isinstance(order_by, str) or order_by.removeprefix("-") not in SESSION_FIELDS:
         known = ", ".join(SESSION_FIELDS)
         raise ValueError(f"order_by must be one of {known}, with a leading '-' to descend, got {order_by!r}")
     return order_by

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from fsstate.backends.base import Backend, Cache, Stamps, State, Survey, Visit
 from fsstate.documents import PROBLEMS
-from fsstate.index.tables import SCHEMA, Found, Stretches, Table
+from fsstate.index.tables import MOST_FIELDS, SCHEMA, Found, Stretches, Table
 from fsstate.index.views import Kept, View
 from fsstate.options import Indexing
 from fsstate.queries import Question
@@ -61,7 +61,7 @@ class Index:
 
     def serves(self, view: View) -> bool:
         """Whether questions about this kind of record are to be put to the index, rather than to each record."""
-        if self._cache is None:
+        if self._cache is None or len(view.fields) > MOST_FIELDS:
             return False
         if self._mode == "always" or view.identity in self._known:
             return True

@@ -116,6 +116,32 @@ class TestConditions:
         with pytest.raises(ValueError, match=r"Range\("):
             Range(**bounds)
 
+    def test_more_than_a_database_takes(self, tasks: Any) -> None:
+        assert tasks.count({"n": OneOf(None, *range(1000))}) == 2
+        assert tasks.count({"tags": Contains("red", *range(1100))}) == 0
+
+    @pytest.mark.parametrize("number", [70, 2100])
+    def test_more_fields_than_a_database_takes(self, store: Store, number: int) -> None:
+        fields = [f"f{index}" for index in range(number)]
+        many = store.collection("many", indexed=fields)
+        many.put("a", dict.fromkeys(fields))
+        assert many.count({fields[-1]: None}) == 1
+
+    @pytest.mark.parametrize("number", [2.5, float("nan"), "5"])
+    def test_limits_that_are_no_whole_number(self, tasks: Any, number: Any) -> None:
+        for ask in (tasks.query, tasks.page):
+            with pytest.raises(TypeError, match="must be whole numbers"):
+                ask({"n": 2}, limit=number)
+
+    def test_an_object_with_a_name_that_is_no_text(self, tasks: Any) -> None:
+        with pytest.raises(TypeError, match="named by texts, got 1"):
+            tasks.query({"meta": Contains({1: 2})})
+
+    @pytest.mark.parametrize("indexed", ["n", [1]])
+    def test_declared_fields_that_are_no_names(self, store: Store, indexed: Any) -> None:
+        with pytest.raises(TypeError, match="a sequence of names"):
+            store.collection("c", indexed=indexed).count({"n": 1})
+
     def test_a_prefix_that_is_no_text(self) -> None:
         with pytest.raises(TypeError, match="a prefix is a text"):
             Prefix(5)  # type: ignore[arg-type]
@@ -202,6 +228,12 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
     created_at: datetime | None = None
 
 
+class Note(msgspec.Struct, kw_only=True):
+    id: str
+    tags: list[str] = []
+    created_at: datetime | None = None
+
+
 JOBS = RecordType("work", Job, group_by="team", indexed=("size",), order_by="-created_at")
 
 
@@ -229,6 +261,13 @@ class TestRecords:
             after = page.cursor
         assert after is None
         assert found == ["j8", "j7", "j6", "j5", "j4", "j3", "j2", "j1", "j0"]
+
+    def test_what_is_in_lists(self, store: Store) -> None:
+        notes = store.records(RecordType("notes", Note, indexed=("tags",)))
+        notes.create("a", tags=["red", "big"])
+        notes.create("b", tags=["red"])
+        assert [note.id for note in notes.list(tags=Contains("red", "big"))] == ["a"]
+        assert notes.count(tags=Contains()) == 2
 
     def test_a_field_that_is_not_declared(self, work: Any) -> None:
         with pytest.raises(ValueError, match="are listed by id, team, size, not by 'colour'; declare it as indexed"):
@@ -270,6 +309,9 @@ class TestSessions:
         assert self.ids(page.items) == ["2", "1"]
         page = chats.page(limit=2, order_by="-message_count", after=page.cursor)
         assert (self.ids(page.items), page.cursor) == (["6", "0"], None)
+
+    def test_what_is_in_a_field_that_holds_nothing(self, chats: Any) -> None:
+        assert chats.list(label=Contains("x")) == chats.list(label={"x": 1}) == []
 
     def test_what_is_not_asked_for(self, chats: Any) -> None:
         with pytest.raises(TypeError, match=r"sessions are not listed by 'colour', but by user_id, status"):
@@ -330,6 +372,13 @@ def test_the_index_answers_as_every_document_would(
                 break
             after = page.cursor
         assert pages == expected
+
+
+def test_more_values_than_sqlite_takes_variables(tmp_path: Path) -> None:
+    with Store(tmp_path, StoreOptions(indexing="always", durability="process")) as store:
+        numbers = store.collection("numbers", indexed=["n"])
+        numbers.put("a", {"n": 7})
+        assert numbers.count({"n": OneOf(*range(260_000))}) == 1
 
 
 def test_small_stores_keep_no_index(tmp_path: Path) -> None:
