@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from fsstate.conditions import Criterion, criterion_of
 from fsstate.keys import MISSING, NULL, Key, Missing, key_of
@@ -97,8 +97,7 @@ def orders_of(order_by: str | Sequence[str]) -> tuple[Order, ...]:
 
 def checked_page(limit: int | None, offset: int) -> None:
     """Raise ValueError for a negative number, TypeError for what is no whole one."""
-    given: tuple[object, ...] = (offset, 0 if limit is None else limit)
-    if not all(isinstance(number, int) for number in given):
+    if not all(isinstance(number, int | None) for number in cast("tuple[object, ...]", (limit, offset))):
         raise TypeError(f"limit and offset must be whole numbers, got limit={limit!r}, offset={offset!r}")
     if offset < 0 or (limit is not None and limit < 0):
         raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
