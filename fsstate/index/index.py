@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
@@ -56,7 +57,6 @@ class Index:
     def __init__(self, backend: Backend, mode: Indexing) -> None:
         self._backend = backend
         self._mode: Indexing = mode
-        self._cache: Cache | None = None if mode == "never" else backend.cache("index", SCHEMA)
         self._known: dict[tuple[str, str], _Known] = {}
 
     def serves(self, view: View) -> bool:
@@ -103,6 +103,11 @@ class Index:
         return Freshness(counted, outdated)
 
     # Inside
+
+    @cached_property
+    def _cache(self) -> Cache | None:
+        # Opened for the first list: it brings SQLite along, which most programs do without.
+        return None if self._mode == "never" else self._backend.cache("index", SCHEMA)
 
     def _is_kept(self, view: View) -> bool:
         cache = self._cache

@@ -7,15 +7,17 @@ so that SQLite orders them as `fsstate.queries` does), and one of the keys of wh
 from __future__ import annotations
 
 import json
-import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from fsstate.conditions import Criterion
 from fsstate.index.views import Kept, View
 from fsstate.keys import NULL, Key, elements_of, key_of
 from fsstate.queries import Position, Question
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["MOST_FIELDS", "SCHEMA", "Found", "Stretches", "Table", "Weight"]
 
