@@ -12,6 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
 
 from fsstate import names
@@ -258,34 +259,36 @@ class SessionLists(ABC):
         early = tuple(each for each in question.criteria if each[0] not in _TOLD_BY_LOGS)
         for name, session in self._documents.items():
             if fits(fields_of(session, summarise(session, _NO_LOGS)), early, _value_in):
-                summary = self._summary(name, session)
-                yield fields_of(session, summary), Summed(summary, given_title(session))
+                summary = _if_readable(partial(self._summary, name, session))
+                if summary is not None:
+                    yield fields_of(session, summary), Summed(summary, given_title(session))
 
     def _summary(self, name: str, session: Session) -> SessionSummary:
         return summarise(session, self._digests.look(Ref(CATEGORY, name, JSON)))
 
     def _title(self, name: str) -> str | None:
-        session = self._readable(name)
+        session = _if_readable(partial(self._documents.get, name))
         return None if session is None else given_title(session)
 
     def _titled(self, name: str, title: str) -> Session | None:
         """A session, if it has this title: it may have got another one since it was found."""
-        session = self._readable(name)
+        session = _if_readable(partial(self._documents.get, name))
         found = None if session is None else given_title(session)
         return None if found is None or found.casefold() != title.casefold() else session
-
-    def _readable(self, name: str) -> Session | None:
-        try:
-            return self._documents.get(name)
-        except PROBLEMS as error:
-            _log.warning("skipped: %s", str(error))
-            return None
 
     def _labelled(self, label: str) -> Ids:
         if not label:
             return []
         question = Question(criteria_of({**self._reach(), "label": label}))
         return self._asked(question, _id_in)
+
+
+def _if_readable(read: Callable[[], R | None]) -> R | None:
+    try:
+        return read()
+    except PROBLEMS as error:
+        _log.warning("skipped: %s", str(error))
+        return None
 
 
 def _asked_for(name: str, wanted: Any) -> dict[str, object]:

@@ -37,7 +37,7 @@ from fsstate.backends.base import State, Visit
 from fsstate.backends.files.documents import Signature
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.tree import Directory, Tree, open_regular, refusals, write_all
-from fsstate.errors import FsStateError, LockTimeoutError
+from fsstate.errors import FsStateError, LockTimeoutError, StoreClosedError
 from fsstate.forks import renew_in_children
 from fsstate.options import StoreOptions
 
@@ -81,6 +81,7 @@ class CacheFile:
         # At most one, and the inode that it reads: 0 is the memory.
         self._open: list[tuple[sqlite3.Connection, int]] = []
         self._is_private = False
+        self._is_closed = False
         # There was no folder for it, and may be one later.
         self._is_homeless = False
         self._finalizer = weakref.finalize(self, _close, self._open)
@@ -94,6 +95,7 @@ class CacheFile:
     def exists(self) -> bool:
         """Whether anything was kept. Makes nothing."""
         with self._mutex:
+            self._require_open()
             if self._is_private:
                 return True
             # What stands in the way is met, and told, where the file is used.
@@ -110,8 +112,9 @@ class CacheFile:
         return self._do(self._write, work)
 
     def close(self) -> None:
-        """Give back the file, or the memory. It is opened again when it is used again."""
+        """Give back the file, or the memory. Later calls raise StoreClosedError."""
         with self._mutex:
+            self._is_closed = True
             _close(self._open)
             self._is_private = False
 
@@ -126,6 +129,7 @@ class CacheFile:
 
     def _do(self, attempt: Callable[[Callable[[Visit], R]], R], work: Callable[[Visit], R]) -> R:
         with self._mutex:
+            self._require_open()
             self._settle()
             for _ in range(_ATTEMPTS):
                 try:
@@ -143,6 +147,10 @@ class CacheFile:
                         self._go_private(error)
             self._go_private(RuntimeError("it breaks again and again"))
             return attempt(work)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise StoreClosedError(f"the store at {self._tree.root} was closed")
 
     def _settle(self) -> None:
         """Decide whether there is a place for the file. A store that nobody wrote to has none, and gets none here."""
