@@ -92,7 +92,7 @@ class Contains:
         found: set[Key] = set()
         for item in self.items:
             if isinstance(item, Mapping):
-                found |= {pair_key(name, value) for name, value in cast("Mapping[str, Any]", item).items()}
+                found |= {_pair(name, value) for name, value in cast("Mapping[object, Any]", item).items()}
             else:
                 found.add(key_of(item) or NULL)
         return frozenset(found)
@@ -160,6 +160,12 @@ def criterion_of(wanted: Any) -> Criterion:
 
 def _key(value: Any) -> Key:
     return key_of(value) or NULL
+
+
+def _pair(name: object, value: Any) -> Key:
+    if not isinstance(name, str):
+        raise TypeError(f"the fields of an object are named by texts, got {name!r}")
+    return pair_key(name, value)
 
 
 def _range(wanted: Range) -> Criterion:

@@ -165,6 +165,9 @@ class _Reading:
         self._is_seeded = may_be_seeded(backend, owner)
         if self._is_seeded and is_blank(self._stamps.get(_MESSAGES)):
             self._stamps[_MESSAGES] = self._log.stamp()
+        elif _MESSAGES not in self._stamps:
+            # Without a file it reads as empty; a link, a pipe or a folder in its place is refused, as by who reads it.
+            next(self._log.rows(), None)
 
     def digest(self) -> Digest:
         if self._stamps == self._known.stamps:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from fsstate.conditions import Criterion, criterion_of
 from fsstate.keys import MISSING, NULL, Key, Missing, key_of
@@ -25,6 +25,7 @@ __all__ = [
     "checked_page",
     "criteria_of",
     "fits",
+    "is_behind",
     "orders_of",
     "plain",
     "position_of",
@@ -95,7 +96,9 @@ def orders_of(order_by: str | Sequence[str]) -> tuple[Order, ...]:
 
 
 def checked_page(limit: int | None, offset: int) -> None:
-    """Raise ValueError for a negative number."""
+    """Raise ValueError for a negative number, TypeError for what is no whole one."""
+    if not all(isinstance(number, int | None) for number in cast("tuple[object, ...]", (limit, offset))):
+        raise TypeError(f"limit and offset must be whole numbers, got limit={limit!r}, offset={offset!r}")
     if offset < 0 or (limit is not None and limit < 0):
         raise ValueError(f"limit and offset must be 0 or more, got limit={limit!r}, offset={offset!r}")
 
@@ -132,10 +135,11 @@ def _sorted(placed: list[_Placed[T]], number: int, *, descending: bool) -> list[
 
 def _behind(placed: list[_Placed[T]], question: Question) -> Iterator[_Placed[T]]:
     after = question.after
-    return (each for each in placed if after is None or _is_behind(each[0], after, question))
+    return (each for each in placed if after is None or is_behind(each[0], after, question))
 
 
-def _is_behind(position: Position, other: Position, question: Question) -> bool:
+def is_behind(position: Position, other: Position, question: Question) -> bool:
+    """Whether one position comes after another one in the order that is asked for."""
     for order, key, bound in zip(question.order, position.keys, other.keys, strict=True):
         # None and missing are the same here.
         if (key or NULL) != (bound or NULL):

@@ -36,6 +36,10 @@ class Places(Generic[T]):
         """The folder of one group, whether it exists or not; None: of the records without one."""
         return self._in_folder(None) if group is None else self._in_folder(self._folder_of(group), group)
 
+    def at(self, category: str) -> RecordDocuments[T]:
+        """The folder that is this category, which it must be for this type: the type's own, or that of a group."""
+        return self._in_folder(category.removeprefix(self._category).removeprefix("/") or None)
+
     def all(self) -> Iterator[RecordDocuments[T]]:
         """Every folder that there is."""
         if self.kind.parent is not None and self._owner is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fsstate.backends.base import Stamps
@@ -23,17 +23,23 @@ class Spot(NamedTuple, Generic[T]):
 
 
 class RecordView(View, Generic[T]):
-    """The records of some folders of one type."""
+    """The records of some folders of one type. `at` gives a folder that came meanwhile."""
 
-    containers = ()
-
-    def __init__(self, kind: RecordType[T], folders: Sequence[RecordDocuments[T]], *, name: str) -> None:
+    def __init__(
+        self,
+        kind: RecordType[T],
+        folders: Sequence[RecordDocuments[T]],
+        at: Callable[[str], RecordDocuments[T]],
+        *,
+        name: str,
+    ) -> None:
         self.name = f"records/{name}"
         self.fields = fields_of(kind)
         self.sorted_fields = tuple(field for field in self.fields if field != "status")
         self.version = version_of(kind.model, (*self.fields, str(kind.versions.latest)))
         self._kind = kind
         self._by_folder: Mapping[str, RecordDocuments[T]] = {folder.category: folder for folder in folders}
+        self._at = at
 
     def folders(self) -> Sequence[str]:
         """The categories that were given."""
@@ -45,14 +51,19 @@ class RecordView(View, Generic[T]):
 
     def read(self, folder: str, name: str, *, before: bytes | None, logs: Stamps | None) -> Kept | None:
         """Take the fields that can be asked for out of a record."""
-        documents = self._by_folder[folder]
+        documents = self._documents_in(folder)
         value = documents.get(name)
         return None if value is None else Kept({field: documents.field(value, field) for field in self.fields})
 
     def spot(self, place: str) -> Spot[T]:
         """The record at a place."""
         folder, _, name = place.rpartition("/")
-        return Spot(self._by_folder[folder], name)
+        return Spot(self._documents_in(folder), name)
+
+    def _documents_in(self, folder: str) -> RecordDocuments[T]:
+        # Another process may have put a folder into the index that was not there when the question was asked.
+        found = self._by_folder.get(folder)
+        return self._at(folder) if found is None else found
 
 
 def fields_of(kind: RecordType[Any]) -> tuple[str, ...]:

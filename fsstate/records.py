@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -25,7 +25,7 @@ from fsstate.backends.base import JSON, Change, Ref
 from fsstate.cursors import page_of, position_in
 from fsstate.documents import PROBLEMS, Editing, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
-from fsstate.index import place_of
+from fsstate.index import fetch
 from fsstate.keys import NULL, key_of, text_in
 from fsstate.migrator import MigrationReport, Progress, migrate
 from fsstate.prunable import Prunable
@@ -372,14 +372,13 @@ class Records(Prunable, Generic[T]):
         view = self._view_for(question) if question.criteria or question.limit is not None else None
         if view is None:
             return answer(self._looked_at(question), question, self._field_of, _place_of)
-        found: Listing[_Found[T]] = []
-        for documents, name in map(view.spot, self._shared.indexes.select(view, question, place_of)):
-            # What was deleted, or broken, since the index looked.
-            with suppress(*PROBLEMS):
-                value = documents.get(name)
-                if value is not None:
-                    found.append(_Found(f"{documents.category}/{name}", value))
-        return found
+
+        def read(place: str) -> _Found[T] | None:
+            documents, name = view.spot(place)
+            value = documents.get(name)
+            return None if value is None else _Found(place, value)
+
+        return fetch(self._shared.indexes, view, question, read=read, field=self._field_of, place=_place_of)
 
     def _looked_at(self, question: Question) -> Iterator[_Found[T]]:
         for documents in self._asked(question):
@@ -394,7 +393,7 @@ class Records(Prunable, Generic[T]):
             return None
         folders = list(self._asked(question))
         name = folders[0].category if len(folders) == 1 else f"{self._root.category}/*"
-        view = RecordView(self.kind, folders, name=name)
+        view = RecordView(self.kind, folders, self._places.at, name=name)
         return view if self._shared.indexes.serves(view) else None
 
     def _asked(self, question: Question) -> Iterable[RecordDocuments[T]]:

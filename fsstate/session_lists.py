@@ -12,6 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
 
 from fsstate import names
@@ -220,7 +221,9 @@ class SessionLists(ABC):
         Titles are those that `titles` gives. Sessions that cannot be read are logged and passed over.
         """
         question = Question(criteria_of({**self._reach(), FOLDED_TITLE: title.casefold()}))
-        fitting = [session for each in self._asked(question, _id_in) if (session := self.get(each)) is not None]
+        fitting = [
+            session for each in self._asked(question, _id_in) if (session := self._titled(each, title)) is not None
+        ]
         return max(fitting, key=_last_updated, default=None)
 
     # Inside
@@ -256,25 +259,36 @@ class SessionLists(ABC):
         early = tuple(each for each in question.criteria if each[0] not in _TOLD_BY_LOGS)
         for name, session in self._documents.items():
             if fits(fields_of(session, summarise(session, _NO_LOGS)), early, _value_in):
-                summary = self._summary(name, session)
-                yield fields_of(session, summary), Summed(summary, given_title(session))
+                summary = _if_readable(partial(self._summary, name, session))
+                if summary is not None:
+                    yield fields_of(session, summary), Summed(summary, given_title(session))
 
     def _summary(self, name: str, session: Session) -> SessionSummary:
         return summarise(session, self._digests.look(Ref(CATEGORY, name, JSON)))
 
     def _title(self, name: str) -> str | None:
-        try:
-            session = self._documents.get(name)
-        except PROBLEMS as error:
-            _log.warning("skipped: %s", str(error))
-            return None
+        session = _if_readable(partial(self._documents.get, name))
         return None if session is None else given_title(session)
+
+    def _titled(self, name: str, title: str) -> Session | None:
+        """A session, if it has this title: it may have got another one since it was found."""
+        session = _if_readable(partial(self._documents.get, name))
+        found = None if session is None else given_title(session)
+        return None if found is None or found.casefold() != title.casefold() else session
 
     def _labelled(self, label: str) -> Ids:
         if not label:
             return []
         question = Question(criteria_of({**self._reach(), "label": label}))
         return self._asked(question, _id_in)
+
+
+def _if_readable(read: Callable[[], R | None]) -> R | None:
+    try:
+        return read()
+    except PROBLEMS as error:
+        _log.warning("skipped: %s", str(error))
+        return None
 
 
 def _asked_for(name: str, wanted: Any) -> dict[str, object]:
@@ -285,8 +299,8 @@ def _asked_for(name: str, wanted: Any) -> dict[str, object]:
     return {name: Contains(wanted) if isinstance(wanted, Mapping) else wanted}
 
 
-def _known_order(order_by: str) -> str:
-    if order_by.removeprefix("-") not in SESSION_FIELDS:
+def _known_order(order_by: object) -> str:
+    if not isinstance(order_by, str) or order_by.removeprefix("-") not in SESSION_FIELDS:
         known = ", ".join(SESSION_FIELDS)
         raise ValueError(f"order_by must be one of {known}, with a leading '-' to descend, got {order_by!r}")
     return order_by

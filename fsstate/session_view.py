@@ -82,11 +82,10 @@ class SessionView(View):
 
     name = CATEGORY
     # To be changed whenever a summary is made otherwise of the same files.
-    version = "1"
+    version = "2"
     fields = (*SESSION_FIELDS, "metadata", FOLDED_TITLE, IDLE_SINCE, EXEMPT)
     sorted_fields = ("created_at", "updated_at", "message_count", "title", IDLE_SINCE)
     found_fields = ("user_id", "project_id", "parent_id", "label", FOLDED_TITLE, EXEMPT)
-    containers = ("metadata",)
     weighed = True
     belongings = True
 

@@ -107,6 +107,8 @@ class Sweeper:
             elif each.last_active is not None:
                 told = (each.id, reason, each.last_active, each.bytes, mark)
                 planned.append(Planned(*told, has_belongings=each.has_belongings))
+        # Those that had to be looked at again came last.
+        planned.sort(key=lambda each: (each.last_active, each.id))
         size = sum(each.bytes for each in planned)
         return PrunePlan(planned, kept, size, found.number - len(planned), found.bytes - size)
 

@@ -7,12 +7,14 @@ What it answers is what `fsstate.queries` would, asked of every document.
 - `views`: what is kept of each record, and how it is read.
 - `tables`: how that is laid out in the database, and how questions are put to it.
 - `index`: when to look, and what to read again.
+- `fetching`: from what was found to the records themselves.
 - `collections`: JSON documents with declared fields.
 """
 
 from fsstate.index.collections import IndexedCollection, version_of
+from fsstate.index.fetching import fetch
 from fsstate.index.index import Freshness, Index
-from fsstate.index.tables import Found, Table, Weight, place_of
+from fsstate.index.tables import Found, Table, Weight
 from fsstate.index.views import Kept, View
 
 __all__ = [
@@ -24,6 +26,6 @@ __all__ = [
     "Table",
     "View",
     "Weight",
-    "place_of",
+    "fetch",
     "version_of",
 ]

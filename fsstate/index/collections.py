@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar, cast
 
 from fsstate.backends.base import Backend, Stamps
 from fsstate.collection import Collection
-from fsstate.documents import PROBLEMS, Item, Where
+from fsstate.documents import Item, Where
+from fsstate.index.fetching import fetch
 from fsstate.index.index import Index
-from fsstate.index.tables import place_of
 from fsstate.index.views import Kept, View
 from fsstate.models import Model
 from fsstate.queries import Question
@@ -23,7 +23,7 @@ __all__ = ["IndexedCollection", "version_of"]
 T = TypeVar("T")
 
 # To be changed whenever something else is kept of the same documents.
-_LAYOUT: Final = "1"
+_LAYOUT: Final = "2"
 # Their code changes with their release, and decides nothing about what a field is called or defaults to.
 _FOREIGN: Final = ("builtins", "typing", "msgspec", "pydantic", "abc")
 _THIS_PROCESS: Final = os.urandom(8).hex()
@@ -36,9 +36,7 @@ class IndexedCollection(Collection[T], Generic[T]):
         self, backend: Backend, category: str, model: type[T] | None, index: Index, indexed: Iterable[str]
     ) -> None:
         super().__init__(backend, category, cast("type[T]", model))
-        if isinstance(indexed, str):
-            raise TypeError(f"indexed is a sequence of names, got {indexed!r}")
-        self.indexed = tuple(dict.fromkeys(indexed))
+        self.indexed = _field_names(indexed)
         self._index = index
         self._indexed_view = _Documents(self, model)
 
@@ -61,21 +59,29 @@ class IndexedCollection(Collection[T], Generic[T]):
     def _check_declared(self, fields: Iterable[str]) -> None:
         unknown = next((field for field in fields if field not in self.indexed), None)
         if unknown is not None:
-            known = ", ".join(self.indexed)
+            known = ", ".join(self.indexed) or "nothing"
             raise ValueError(f"{self.category} are asked for {known}, not for {unknown!r}; declare it as indexed")
 
     def _answer(self, question: Question, fits: Callable[[T], bool] | None) -> list[Item[T]]:
         asks = bool(question.criteria or question.limit is not None)
         if fits is not None or not asks or not self._index.serves(self._indexed_view):
             return super()._answer(question, fits)
-        found: list[Item[T]] = []
-        for name in self._index.select(self._indexed_view, question, place_of):
-            # What was deleted, or broken, since the index looked.
-            with suppress(*PROBLEMS):
-                value = self.get(name)
-                if value is not None:
-                    found.append(Item(name, value))
-        return found
+        return fetch(
+            self._index, self._indexed_view, question, read=self._item, field=self._field_of, place=itemgetter(0)
+        )
+
+    def _item(self, name: str) -> Item[T] | None:
+        value = self.get(name)
+        return None if value is None else Item(name, value)
+
+
+def _field_names(given: Iterable[object]) -> tuple[str, ...]:
+    # A text is iterable, too: over its own letters, which is never what was meant.
+    every: list[object] = [] if isinstance(given, str) else [*given]
+    names = dict.fromkeys(each for each in every if isinstance(each, str))
+    if isinstance(given, str) or len(names) != len(set(every)):
+        raise TypeError(f"indexed is a sequence of names, got {given!r}")
+    return tuple(names)
 
 
 class _Documents(View):
@@ -85,7 +91,7 @@ class _Documents(View):
         self._collection = collection
         self.name = f"collection/{collection.category}"
         self.version = version_of(model, collection.indexed)
-        self.fields = self.sorted_fields = self.containers = collection.indexed
+        self.fields = self.sorted_fields = collection.indexed
 
     def folders(self) -> Sequence[str]:
         """The collection's category."""

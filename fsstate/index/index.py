@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from fsstate.backends.base import Backend, Cache, Stamps, State, Survey, Visit
 from fsstate.documents import PROBLEMS
-from fsstate.index.tables import SCHEMA, Found, Stretches, Table
+from fsstate.index.tables import MOST_FIELDS, SCHEMA, Found, Stretches, Table
 from fsstate.index.views import Kept, View
 from fsstate.options import Indexing
 from fsstate.queries import Question
@@ -56,12 +57,11 @@ class Index:
     def __init__(self, backend: Backend, mode: Indexing) -> None:
         self._backend = backend
         self._mode: Indexing = mode
-        self._cache: Cache | None = None if mode == "never" else backend.cache("index", SCHEMA)
         self._known: dict[tuple[str, str], _Known] = {}
 
     def serves(self, view: View) -> bool:
         """Whether questions about this kind of record are to be put to the index, rather than to each record."""
-        if self._cache is None:
+        if self._cache is None or len(view.fields) > MOST_FIELDS:
             return False
         if self._mode == "always" or view.identity in self._known:
             return True
@@ -103,6 +103,11 @@ class Index:
         return Freshness(counted, outdated)
 
     # Inside
+
+    @cached_property
+    def _cache(self) -> Cache | None:
+        # Opened for the first list: it brings SQLite along, which most programs do without.
+        return None if self._mode == "never" else self._backend.cache("index", SCHEMA)
 
     def _is_kept(self, view: View) -> bool:
         cache = self._cache

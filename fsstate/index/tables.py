@@ -1,22 +1,25 @@
 """How the index is laid out in its database, and how questions are put to it: SQL, and nothing else.
 
 Of each view there is one table of records, with the key of each field in a column of its own (NULL where there is none,
-so that SQLite orders them as `fsstate.queries` does), and one of the keys of what is in containers.
+so that SQLite orders them as `fsstate.queries` does), and one of the keys of what is in lists and objects.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from fsstate.conditions import Criterion
 from fsstate.index.views import Kept, View
 from fsstate.keys import NULL, Key, elements_of, key_of
 from fsstate.queries import Position, Question
 
-__all__ = ["SCHEMA", "Found", "Stretches", "Table", "Weight", "place_of"]
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["MOST_FIELDS", "SCHEMA", "Found", "Stretches", "Table", "Weight"]
 
 SCHEMA: Final = """
 CREATE TABLE views (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, version TEXT, UNIQUE (name, version));
@@ -29,9 +32,10 @@ Stretches: TypeAlias = dict[str, dict[int, bytes]]
 
 # Programs of so many versions may share a store without each beginning anew.
 _VERSIONS: Final = 3
-# So many places are asked for at once.
+# So many places or keys are asked for one by one.
 _MANY: Final = 500
-# SQLite counts no further.
+# SQLite counts no further, and has no more bits.
+MOST_FIELDS: Final = 63
 _MOST: Final = (1 << 63) - 1
 
 
@@ -211,7 +215,7 @@ class Table:
         return place, nulls, kept.size, kept.value, *(key or None for key in keys.values())
 
     def _items(self, kept: Kept) -> Iterator[tuple[int, Key]]:
-        for index, field in enumerate(self._view.containers):
+        for index, field in enumerate(self._view.fields):
             yield from ((index, key) for key in elements_of(kept.values.get(field)))
 
     def _remove_others(self, places: Iterable[str]) -> None:
@@ -233,19 +237,35 @@ class Table:
         if criterion.keys is not None:
             found = sorted(criterion.keys - {NULL})
             is_null = f" OR nulls & {self._bits[field]}" if NULL in criterion.keys else ""
-            terms.append(f"({column} IN ({_marks(found)}){is_null})")
-            given.extend(found)
+            terms.append(f"({column} IN ({self._listed(found, given)}){is_null})")
         if criterion.low is not None:
             terms.append(f"{column} >= ?")
             given.append(criterion.low)
         if criterion.high is not None:
             terms.append(f"{column} < ?")
             given.append(criterion.high)
-        for key in sorted(criterion.elements or ()):
-            terms.append(f"place IN (SELECT place FROM items_{self._number} WHERE field = ? AND key = ?)")
-            given.extend([self._view.containers.index(field), key])
-        if criterion.elements is not None and not criterion.elements:
+        if criterion.elements:
+            terms.append(self._contain(field, sorted(criterion.elements), given))
+        elif criterion.elements is not None:
             terms.append("1")
+
+    def _contain(self, field: str, elements: Sequence[Key], given: list[Any]) -> str:
+        """The condition that the field has all of these in it."""
+        given.append(self._view.fields.index(field))
+        keys = self._listed(elements, given)
+        given.append(len(elements))
+        items = f"SELECT place FROM items_{self._number} WHERE field = ? AND key IN ({keys})"
+        return f"place IN ({items} GROUP BY place HAVING count(*) = ?)"
+
+    def _listed(self, keys: Sequence[Key], given: list[Any]) -> str:
+        """Keys, as what stands behind IN."""
+        if len(keys) <= _MANY:
+            given.extend(keys)
+            return _marks(keys)
+        # SQLite takes no more than so many values apart, but any number in one.
+        self._db.create_function("key_in", 1, bytes.fromhex, deterministic=True)
+        given.append(json.dumps([key.hex() for key in keys]))
+        return "SELECT key_in(value) FROM json_each(?)"
 
     def _behind(self, question: Question, after: Position, number: int, given: list[Any]) -> str:
         """The condition that a record stands behind a position, from one field of the order on."""
@@ -259,11 +279,6 @@ class Table:
         given.extend([key, key])
         rest = self._behind(question, after, number + 1, given)
         return f"({column} IS NULL OR {column} {'<' if order.descending else '>'} ? OR ({column} = ? AND {rest}))"
-
-
-def place_of(found: Found) -> str:
-    """The place of a record that fits."""
-    return found.place
 
 
 def _marks(values: Iterable[object]) -> str:

@@ -28,8 +28,7 @@ class View(ABC):
     - `name` tells it from all others in the store.
     - `version` differs whenever something else would be kept of the same file: what older versions kept is dropped.
     - `fields` may be asked for and ordered by. Ordering by one of `sorted_fields`, and asking for one of these or of
-      `found_fields`, looks at no more than is found: those with many different values. Of `containers`, what is in them
-      is kept, too.
+      `found_fields`, looks at no more than is found: those with many different values.
     - `weighed`: whether records tell their sizes.
     - `belongings`: whether what is kept also follows from the logs that belong to a record.
     """
@@ -39,7 +38,6 @@ class View(ABC):
     fields: Sequence[str]
     sorted_fields: Sequence[str] = ()
     found_fields: Sequence[str] = ()
-    containers: Sequence[str] = ()
     suffix: Suffix = JSON
     weighed: bool = False
     belongings: bool = False

@@ -1,5 +1,6 @@
 """Conditions, pages and counts: the same answers with an index and without, over files and memory."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsstate import Contains, InvalidCursorError, OneOf, Prefix, Range
+from fsstate.index import Index
 from fsstate.options import Indexing, StoreOptions
 from fsstate.record_types import RecordType
 from fsstate.store import Store
@@ -104,6 +106,32 @@ class TestConditions:
         with pytest.raises(ValueError, match=r"Range\("):
             Range(**bounds)
 
+    def test_more_than_a_database_takes(self, tasks: Any) -> None:
+        assert tasks.count({"n": OneOf(None, *range(1000))}) == 2
+        assert tasks.count({"tags": Contains("red", *range(1100))}) == 0
+
+    @pytest.mark.parametrize("number", [70, 2100])
+    def test_more_fields_than_a_database_takes(self, store: Store, number: int) -> None:
+        fields = [f"f{index}" for index in range(number)]
+        many = store.collection("many", indexed=fields)
+        many.put("a", dict.fromkeys(fields))
+        assert many.count({fields[-1]: None}) == 1
+
+    @pytest.mark.parametrize("number", [2.5, float("nan"), "5"])
+    def test_limits_that_are_no_whole_number(self, tasks: Any, number: Any) -> None:
+        for ask in (tasks.query, tasks.page):
+            with pytest.raises(TypeError, match="must be whole numbers"):
+                ask({"n": 2}, limit=number)
+
+    def test_an_object_with_a_name_that_is_no_text(self, tasks: Any) -> None:
+        with pytest.raises(TypeError, match="named by texts, got 1"):
+            tasks.query({"meta": Contains({1: 2})})
+
+    @pytest.mark.parametrize("indexed", ["n", [1]])
+    def test_declared_fields_that_are_no_names(self, store: Store, indexed: Any) -> None:
+        with pytest.raises(TypeError, match="a sequence of names"):
+            store.collection("c", indexed=indexed).count({"n": 1})
+
     def test_a_prefix_that_is_no_text(self) -> None:
         with pytest.raises(TypeError, match="a prefix is a text"):
             Prefix(5)  # type: ignore[arg-type]
@@ -190,6 +218,12 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
     created_at: datetime | None = None
 
 
+class Note(msgspec.Struct, kw_only=True):
+    id: str
+    tags: list[str] = []
+    created_at: datetime | None = None
+
+
 JOBS = RecordType("work", Job, group_by="team", indexed=("size",), order_by="-created_at")
 
 
@@ -217,6 +251,13 @@ class TestRecords:
             after = page.cursor
         assert after is None
         assert found == ["j8", "j7", "j6", "j5", "j4", "j3", "j2", "j1", "j0"]
+
+    def test_what_is_in_lists(self, store: Store) -> None:
+        notes = store.records(RecordType("notes", Note, indexed=("tags",)))
+        notes.create("a", tags=["red", "big"])
+        notes.create("b", tags=["red"])
+        assert [note.id for note in notes.list(tags=Contains("red", "big"))] == ["a"]
+        assert notes.count(tags=Contains()) == 2
 
     def test_a_field_that_is_not_declared(self, work: Any) -> None:
         with pytest.raises(ValueError, match="are listed by id, team, size, not by 'colour'; declare it as indexed"):
@@ -258,6 +299,9 @@ class TestSessions:
         assert self.ids(page.items) == ["2", "1"]
         page = chats.page(limit=2, order_by="-message_count", after=page.cursor)
         assert (self.ids(page.items), page.cursor) == (["6", "0"], None)
+
+    def test_what_is_in_a_field_that_holds_nothing(self, chats: Any) -> None:
+        assert chats.list(label=Contains("x")) == chats.list(label={"x": 1}) == []
 
     def test_what_is_not_asked_for(self, chats: Any) -> None:
         with pytest.raises(TypeError, match=r"sessions are not listed by 'colour', but by user_id, status"):
@@ -320,6 +364,13 @@ def test_the_index_answers_as_every_document_would(
         assert pages == expected
 
 
+def test_more_values_than_sqlite_takes_variables(tmp_path: Path) -> None:
+    with Store(tmp_path, StoreOptions(indexing="always", durability="process")) as store:
+        numbers = store.collection("numbers", indexed=["n"])
+        numbers.put("a", {"n": 7})
+        assert numbers.count({"n": OneOf(*range(260_000))}) == 1
+
+
 def test_small_stores_keep_no_index(tmp_path: Path) -> None:
     with Store(tmp_path / "state") as store:
         tasks = store.collection("tasks", indexed=FIELDS)
@@ -361,3 +412,82 @@ def test_times_far_from_now_are_found(tmp_path: Path) -> None:
         store.sessions.create(id="early", created_at=datetime(1, 1, 1, tzinfo=UTC))
         assert [each.id for each in store.sessions.list(created_after=late - timedelta(days=1))] == ["late"]
         assert [each.id for each in store.sessions.list(order_by="created_at")] == ["early", "late"]
+
+
+class Between:
+    """What somebody else does once between what the index found and the reading of the records."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+        select = Index.select
+        changes = [change]
+
+        def selecting(index: Index, view: Any, question: Any, read: Any) -> Any:
+            found = select(index, view, question, read)
+            if changes:
+                changes.pop()()
+            return found
+
+        monkeypatch.setattr(Index, "select", selecting)
+
+
+class TestChangesMeanwhile:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        with Store(tmp_path, StoreOptions(indexing="always", durability="process")) as store:
+            yield store
+
+    @pytest.fixture
+    def numbers(self, store: Store) -> Any:
+        numbers = store.collection("numbers", indexed=["n"])
+        numbers.put_many({f"d{n}": {"n": n} for n in range(6)})
+        return numbers
+
+    def test_a_page_that_lost_a_document_is_not_the_last(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.delete_many(["d1", "d2", "d3"]))
+        page = numbers.page(order_by="n", limit=2)
+        assert [item.name for item in page.items] == ["d0", "d4"]
+        page = numbers.page(order_by="n", limit=2, after=page.cursor)
+        assert ([item.name for item in page.items], page.cursor) == (["d5"], None)
+
+    def test_what_no_longer_fits_is_not_given(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.put("d1", {"n": 9}))
+        found = numbers.query({"n": Range(below=3)}, order_by="n", limit=3)
+        assert [item.value["n"] for item in found] == [0, 2]
+
+    def test_what_moves_makes_no_other_appear_twice(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.put("d4", {"n": 7}))
+        first = numbers.page(order_by="-n", limit=2)
+        assert [item.name for item in first.items] == ["d4", "d5"]
+        second = numbers.page(order_by="-n", limit=2, after=first.cursor)
+        assert [item.name for item in second.items] == ["d3", "d2"]
+
+    def test_what_moves_away_hides_no_other(self, numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Between(monkeypatch, lambda: numbers.put("d1", {"n": 7}))
+        first = numbers.page(order_by="n", limit=2)
+        assert [item.name for item in first.items] == ["d0", "d2"]
+        second = numbers.page(order_by="n", limit=9, after=first.cursor)
+        assert [item.name for item in second.items] == ["d3", "d4", "d5", "d1"]
+
+    def test_records_that_no_longer_fit(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        work = store.records(JOBS)
+        for number in range(3):
+            work.create(f"j{number}", size=number)
+        Between(monkeypatch, lambda: work.change("j1", size=7))
+        assert [job.id for job in work.list(size=Range(below=3), order_by="size", limit=5)] == ["j0", "j2"]
+
+    def test_groups_that_another_process_put_into_the_index(
+        self, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        work = store.records(JOBS)
+        work.create("j0", size=1, team="blue")
+        ask = Index.ask
+
+        def asking(index: Index, view: Any, question: Any) -> Any:
+            monkeypatch.setattr(Index, "ask", ask)
+            with Store(tmp_path, StoreOptions(indexing="always", durability="process")) as other:
+                other.records(JOBS).create("j1", team="red", size=2)
+                assert other.records(JOBS).count(size=2) == 1
+            return ask(index, view, question)
+
+        monkeypatch.setattr(Index, "ask", asking)
+        assert [job.id for job in work.list(size=Range(at_least=1), order_by="size")] == ["j0", "j1"]

@@ -142,6 +142,19 @@ def test_the_import_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        "store.session(store.sessions.create().id).messages.append('user', 'Hello')",
+        "store.collection('tasks', indexed=['a']).put('x', {'a': 1})",
+    ],
+)
+def test_who_lists_nothing_does_without_a_database(tmp_path: Path, use: str) -> None:
+    code = f"import sys, fsstate; store = fsstate.Store({str(tmp_path)!r}); {use}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "sqlite3" not in done.stdout.split()
+
+
 def test_a_conversation_does_without_the_other_record_types(tmp_path: Path) -> None:
     use = "store.sessions.create(id='s'); store.session('s').messages.append('user', 'Hello')"
     code = f"import sys, fsstate; store = fsstate.Store({str(tmp_path)!r}); {use}; print(*sys.modules)"

@@ -7,17 +7,19 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
 
-from fsstate import Contains, FsStateError, OneOf, Prefix, PrunePlan, PrunePolicy, Range
+from fsstate import Contains, FsStateError, OneOf, Prefix, PrunePlan, PrunePolicy, Range, StoreClosedError
 from fsstate.backends.base import BadLine, LogLine, Ref
 from fsstate.options import StoreOptions
 from fsstate.store import Store
@@ -381,6 +383,72 @@ def test_files_dated_in_the_future(root: Path, store: Store) -> None:
     os.utime(path, (4 * 10**9, 4 * 10**9))
     assert_same(root, store)
     assert [each.title for each in store.sessions.list()] == ["new"]
+
+
+def put_a_link_for_the_folder(folder: Path) -> None:
+    folder.rename(folder.parent.parent / "elsewhere")
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+
+
+def put_a_link_for_the_log(folder: Path) -> None:
+    (folder / "messages.jsonl").rename(folder / "elsewhere")
+    (folder / "messages.jsonl").symlink_to("elsewhere")
+
+
+def put_a_pipe_for_the_log(folder: Path) -> None:
+    (folder / "messages.jsonl").unlink()
+    os.mkfifo(folder / "messages.jsonl")
+
+
+@pytest.mark.parametrize("put", [put_a_link_for_the_folder, put_a_link_for_the_log, put_a_pipe_for_the_log])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_no_log_hides_no_other_session(
+    root: Path, store: Store, put: Callable[[Path], None], *, is_known: bool
+) -> None:
+    for name in ("a", "b"):
+        store.session(store.sessions.create(id=name).id).messages.append("user", "hello")
+    if is_known:
+        assert len(store.sessions.list()) == 2
+    put(root / "sessions/a")
+    assert "b" in [each.id for each in store.sessions.list()]
+    assert_same(root, store)
+
+
+def test_a_folder_that_may_not_be_read_is_named(root: Path) -> None:
+    code = f"""
+import os
+from fsstate import StorageError, Store
+from fsstate.options import StoreOptions
+# What is imported may not be readable to others.
+Store({str(root.parent / "empty")!r}, StoreOptions(indexing="always")).sessions.list()
+os.setgid(65534); os.setuid(65534)
+try:
+    Store({str(root)!r}, StoreOptions(indexing="always")).sessions.list()
+except StorageError as error:
+    print(error)
+"""
+    if os.geteuid() != 0:
+        pytest.skip("needs the right to be somebody else")
+    with Store(root, StoreOptions(indexing="never", file_mode=0o644, directory_mode=0o755)) as store:
+        store.session(store.sessions.create(id="a").id).messages.append("user", "hello")
+    for above in (root, *root.parents):
+        if above != Path(gettempdir()) and above.is_relative_to(gettempdir()):
+            above.chmod(0o755)
+    (root / "sessions/a").chmod(0)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stdout == f"cannot look at {root}/sessions/a: Permission denied\n", done.stderr
+
+
+def test_a_closed_store_that_is_asked_holds_no_file(root: Path) -> None:
+    store = Store(root, ALWAYS)
+    store.sessions.create()
+    assert store.sessions.list()
+    store.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for ask in (store.sessions.list, store.sessions.page):
+        with pytest.raises(StoreClosedError):
+            ask()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_broken_session_is_told_at_every_list_and_hides_no_other(

@@ -5,7 +5,7 @@
   that looks otherwise was written to by somebody else, or by a writer that was killed: it is thrown away. It must look
   so before it is read and after, too, and before a commit. So what is read here was not damaged, cut off or forged,
   whatever SQLite itself would have noticed of it. What cannot be told: that somebody wrote to it in the very moment of
-  a commit, or of one that is larger than memory.
+  a commit, or while more was written than has its room in memory.
 - Writers take turns by a file lock, across processes; readers wait for nobody but a commit.
 - Where there can be no such file (a read-only directory, a full disk, a file system without locks), and in a store that
   has no `.fsstate` folder yet, which readers must not make, the database is in memory and this process's own.
@@ -37,7 +37,7 @@ from fsstate.backends.base import State, Visit
 from fsstate.backends.files.documents import Signature
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.tree import Directory, Tree, open_regular, refusals, write_all
-from fsstate.errors import FsStateError, LockTimeoutError
+from fsstate.errors import FsStateError, LockTimeoutError, StoreClosedError
 from fsstate.forks import renew_in_children
 from fsstate.options import StoreOptions
 
@@ -53,9 +53,8 @@ _LAYOUT: Final = 1
 _LONGEST_SEAL: Final = 4096
 # Who found it broken this often within one piece of work does it in memory.
 _ATTEMPTS: Final = 3
-# What SQLite holds in memory before it writes. So many rows, with what they touch in indexes, have their room in it.
+# What SQLite holds in memory before it writes.
 _MEMORY_KB: Final = 32_000
-_FEW_CHANGES: Final = 300
 # https://www.sqlite.org/rescode.html: what says that the file is not what was written. All others say that it cannot be
 # used here: locked, full, read-only, not to be opened.
 _BROKEN: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
@@ -82,6 +81,7 @@ class CacheFile:
         # At most one, and the inode that it reads: 0 is the memory.
         self._open: list[tuple[sqlite3.Connection, int]] = []
         self._is_private = False
+        self._is_closed = False
         # There was no folder for it, and may be one later.
         self._is_homeless = False
         self._finalizer = weakref.finalize(self, _close, self._open)
@@ -95,6 +95,7 @@ class CacheFile:
     def exists(self) -> bool:
         """Whether anything was kept. Makes nothing."""
         with self._mutex:
+            self._require_open()
             if self._is_private:
                 return True
             # What stands in the way is met, and told, where the file is used.
@@ -111,8 +112,9 @@ class CacheFile:
         return self._do(self._write, work)
 
     def close(self) -> None:
-        """Give back the file, or the memory. It is opened again when it is used again."""
+        """Give back the file, or the memory. Later calls raise StoreClosedError."""
         with self._mutex:
+            self._is_closed = True
             _close(self._open)
             self._is_private = False
 
@@ -127,6 +129,7 @@ class CacheFile:
 
     def _do(self, attempt: Callable[[Callable[[Visit], R]], R], work: Callable[[Visit], R]) -> R:
         with self._mutex:
+            self._require_open()
             self._settle()
             for _ in range(_ATTEMPTS):
                 try:
@@ -144,6 +147,10 @@ class CacheFile:
                         self._go_private(error)
             self._go_private(RuntimeError("it breaks again and again"))
             return attempt(work)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise StoreClosedError(f"the store at {self._tree.root} was closed")
 
     def _settle(self) -> None:
         """Decide whether there is a place for the file. A store that nobody wrote to has none, and gets none here."""
@@ -433,11 +440,9 @@ def _uri(path: str, mode: str) -> str:
 
 
 def _may_have_spilled(connection: sqlite3.Connection, changes: int) -> bool:
-    """Whether a transaction may have written before its commit: there was no room for all that it changed."""
-    if connection.total_changes - changes <= _FEW_CHANGES:
-        return False
+    """Whether a transaction may have written before its commit: it changed something, and not all has its room."""
     pages, size = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
-    return pages * size > _MEMORY_KB * 1000 // 2
+    return connection.total_changes != changes and pages * size > _MEMORY_KB * 1000 // 2
 
 
 def _in_memory() -> sqlite3.Connection:

@@ -86,10 +86,12 @@ def survey(
     """Look at a category. `known` is what the last survey of it, with the same arguments, gave to remember."""
     watched = (LOG, JSON, MARKDOWN) if documents else (LOG,)
     comparison = _Comparison(directory, suffix, known, watched if belongings else ())
-    if directory is not None:
-        with refusals("look at", directory.path), directory.entries() as entries:
+    if directory is None:
+        return comparison.outcome()
+    with refusals("look at", directory.path):
+        with directory.entries() as entries:
             _scan(entries, comparison, suffix, belongings=belongings)
-    return comparison.outcome()
+        return comparison.outcome()
 
 
 def _scan(entries: Iterator[os.DirEntry[str]], comparison: _Comparison, suffix: str, *, belongings: bool) -> None:
@@ -261,10 +263,11 @@ class _Comparison:
 
     def _walk(self, folder: str) -> Iterator[_Below]:
         assert self._directory is not None
-        try:
-            yield from _walk(self._directory.fd, folder, "", self._watched)
-        except (FileNotFoundError, NotADirectoryError):
-            return
+        with refusals("look at", f"{self._directory.path}/{folder}"):
+            try:
+                yield from _walk(self._directory.fd, folder, "", self._watched)
+            except (FileNotFoundError, NotADirectoryError):
+                return
 
     def _record_of(self, name: str) -> str | None:
         """The record that an entry tells of; None for what can tell of none."""
@@ -311,7 +314,7 @@ def _walk(parent: int, name: str, path: str, watched: tuple[Suffix, ...]) -> Ite
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
-                elif entry.name.endswith(watched):
+                elif entry.name.endswith(watched) and entry.is_file(follow_symlinks=False):
                     yield _Below(path + entry.name, _look_of(entry.stat(follow_symlinks=False)))
         for folder in folders:
             yield from _walk(fd, folder, f"{path}{folder}/", watched)
