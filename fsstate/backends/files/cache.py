@@ -441,7 +441,7 @@ def _uri(path: str, mode: str) -> str:
 
 def _may_have_spilled(connection: sqlite3.Connection, changes: int) -> bool:
     """Whether a transaction may have written before its commit: it changed something, and not all has its room."""
-    (pages,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    pages, size = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
     return connection.total_changes != changes and pages * size > _MEMORY_KB * 1000 // 2
 
 
