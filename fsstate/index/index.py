@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 # From so many records on, "auto" keeps an index.
 _WORTH_IT: Final = 200
+# What is known of so many views is held in memory; of others it is in the database.
+_MOST_VIEWS: Final = 64
 # So many records are read before what was read is kept.
 _BATCH: Final = 500
 
@@ -86,7 +88,7 @@ class Index:
             if answered is not None:
                 return answered[0]
         result, learnt = cache.write(lambda visit: self._refreshed(view, visit, known, surveys, ask))
-        self._known[view.identity] = learnt
+        self._remember(view, learnt)
         return result
 
     def freshness(self, view: View) -> Freshness | None:
@@ -127,8 +129,15 @@ class Index:
         if table is None:
             self._known.pop(view.identity, None)
             return None
-        known = self._known[view.identity] = _Known(visit.state, table.stretches())
+        known = _Known(visit.state, table.stretches())
+        self._remember(view, known)
         return known
+
+    def _remember(self, view: View, known: _Known) -> None:
+        if len(self._known) >= _MOST_VIEWS:
+            # Each group of records may be one, and of groups there may be any number.
+            self._known.clear()
+        self._known[view.identity] = known
 
     def _surveys(self, view: View, stretches: Stretches) -> dict[str, Survey]:
         # What is no longer among the folders is looked for, too: it is gone, and so is all that was in it.

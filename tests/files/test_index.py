@@ -17,11 +17,13 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+import msgspec
 import pytest
 
 from fsstate import Contains, FsStateError, OneOf, Prefix, PrunePlan, PrunePolicy, Range, StoreClosedError
 from fsstate.backends.base import BadLine, LogLine, Ref
 from fsstate.options import StoreOptions
+from fsstate.record_types import RecordType
 from fsstate.store import Store
 from tests.files.processes import needs_strace, start, trace
 from tests.files.test_cache import DAMAGES
@@ -419,6 +421,7 @@ def test_a_folder_that_may_not_be_read_is_named(root: Path) -> None:
 import os
 from fsstate import StorageError, Store
 from fsstate.options import StoreOptions
+from fsstate.record_types import RecordType
 # What is imported may not be readable to others.
 Store({str(root.parent / "empty")!r}, StoreOptions(indexing="always")).sessions.list()
 os.setgid(65534); os.setuid(65534)
@@ -462,3 +465,17 @@ def test_a_broken_session_is_told_at_every_list_and_hides_no_other(
         assert [record.getMessage() for record in caplog.records if "bad.json" in record.getMessage()]
     (root / "sessions/bad.json").write_text('{"title": "mended"}')
     assert {each.id for each in store.sessions.list()} == {"good", "bad"}
+
+
+def test_of_many_groups_not_all_is_held_in_memory(root: Path) -> None:
+    class Job(msgspec.Struct):
+        id: str
+        team: str
+
+    with Store(root, ALWAYS) as store:
+        jobs = store.records(RecordType("work", Job, group_by="team", order_by="id"))
+        for number in range(70):
+            jobs.create(f"j{number}", team=f"t{number}")
+        for _ in range(2):
+            assert [jobs.count(team=f"t{number}") for number in range(70)] == [1] * 70
+        assert len(store._index._known) <= 64
