@@ -353,6 +353,9 @@ _TRASHED_SESSIONS: Final = Scene(
     ),
     again=(_recover, _migrate, lambda do: do.store.trash.empty()),
     has_whole_renames=True,
+    # What belongs to a session stays behind when a prune is killed between the two, until the session is restored,
+    # the trash emptied, or another comes in its place.
+    is_mended=True,
 )
 _DELETED_SESSIONS: Final = Scene(
     before=_aged,
