@@ -12,14 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
 from fsstate.aio.editing import Updater, Work, editing, update
-from fsstate.aio.offload import Mirror, Offload, iterate
+from fsstate.aio.offload import Offload, iterate
+from fsstate.aio.prunable import AsyncPrunable
 from fsstate.backends.base import Backend, Blob, Change, Outcome, Ref, Unknown
 from fsstate.documents import Documents, Editing, Item, Problem, Record, Where
 from fsstate.errors import LockTimeoutError
 from fsstate.frontmatter import Document
 from fsstate.queries import MISSING, Missing, Page
-from fsstate.retention import PrunePlan, PrunePolicy, PruneReport
-from fsstate.sweeper import Progress
 
 __all__ = ["AsyncCollection", "AsyncDocuments", "AsyncMarkdown"]
 
@@ -27,7 +26,7 @@ T = TypeVar("T")
 P = TypeVar("P")
 
 
-class AsyncDocuments(Mirror[Documents[T, P]], Generic[T, P]):
+class AsyncDocuments(AsyncPrunable[Documents[T, P]], Generic[T, P]):
     """A category of documents; see `fsstate.documents.Documents` for what each method promises."""
 
     def __init__(self, documents: Documents[T, P], backend: Backend, offload: Offload, timeout: float) -> None:
@@ -159,20 +158,6 @@ class AsyncDocuments(Mirror[Documents[T, P]], Generic[T, P]):
     async def delete_many(self, names: Iterable[str]) -> int:
         """Delete many documents, sharing the flushes; return how many there were."""
         return await self.offload.run(self.sync.delete_many, names)
-
-    async def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
-        """Tell which documents a policy wants to go, and which stay whatever it says. Writes nothing."""
-        return await self.offload.run(self.sync.plan, policy, progress=progress)
-
-    async def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
-        """Move the documents that were planned to the trash; tell which went and why. Durable at return."""
-        return await self.offload.run(self.sync.apply, plan, trash=trash, progress=progress)
-
-    async def prune(
-        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
-    ) -> PruneReport:
-        """`plan` and `apply`. With `dry_run` nothing is touched."""
-        return await self.offload.run(self.sync.prune, policy, dry_run=dry_run, trash=trash, progress=progress)
 
     # Inside
 

@@ -8,13 +8,13 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.offload import Mirror, Offload
+from fsstate.aio.prunable import AsyncPrunable
 from fsstate.documents import Problem
 from fsstate.migrator import MigrationReport, Progress
 from fsstate.queries import MISSING, Missing, Page
 from fsstate.record_types import RecordType
 from fsstate.records import Records
 from fsstate.recovery import InFlight, RecoveryReport
-from fsstate.retention import PrunePlan, PrunePolicy, PruneReport
 from fsstate.single import ItemSet, Single
 
 __all__ = ["AsyncItemSet", "AsyncRecords", "AsyncSingle"]
@@ -28,7 +28,7 @@ Flights: TypeAlias = list[InFlight]
 Problems: TypeAlias = list[Problem]
 
 
-class AsyncRecords(Mirror[Records[T]], Generic[T]):
+class AsyncRecords(AsyncPrunable[Records[T]], Generic[T]):
     """The records of one type; see `fsstate.Records` for what each method promises."""
 
     def __init__(self, records: Records[T], offload: Offload, timeout: float) -> None:
@@ -141,20 +141,6 @@ class AsyncRecords(Mirror[Records[T]], Generic[T]):
     async def problems(self) -> Problems:
         """Return what is wrong with the records that cannot be read. Reads them all."""
         return await self.offload.run(self.sync.problems)
-
-    async def plan(self, policy: PrunePolicy, *, progress: Progress | None = None) -> PrunePlan:
-        """Tell which records a policy wants to go, and which stay whatever it says. Writes nothing."""
-        return await self.offload.run(self.sync.plan, policy, progress=progress)
-
-    async def apply(self, plan: PrunePlan, *, trash: bool = True, progress: Progress | None = None) -> PruneReport:
-        """Move the records that were planned to the trash; tell which went and why. Durable at return."""
-        return await self.offload.run(self.sync.apply, plan, trash=trash, progress=progress)
-
-    async def prune(
-        self, policy: PrunePolicy, *, dry_run: bool = False, trash: bool = True, progress: Progress | None = None
-    ) -> PruneReport:
-        """`plan` and `apply`. With `dry_run` nothing is touched."""
-        return await self.offload.run(self.sync.prune, policy, dry_run=dry_run, trash=trash, progress=progress)
 
     async def in_flight(self) -> Flights:
         """Return the records that somebody works on, or did, and whether they live. Writes nothing."""

@@ -15,6 +15,7 @@ from fsstate.aio.goals import AsyncSessionGoal
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.messages import AsyncMessages
 from fsstate.aio.offload import Mirror, Offload, offloaded
+from fsstate.aio.prunable import AsyncPrunable
 from fsstate.aio.records import AsyncItemSet, AsyncRecords, AsyncSingle
 from fsstate.backends.base import Backend
 from fsstate.documents import Editing
@@ -34,7 +35,7 @@ T = TypeVar("T")
 Scope_co = TypeVar("Scope_co", bound=SessionScope, covariant=True)
 
 
-class AsyncSessionScope(Mirror[Scope_co]):
+class AsyncSessionScope(AsyncPrunable[Scope_co]):
     """What can be done with sessions: all of a store, or those of one owner."""
 
     def __init__(self, sessions: Scope_co, offload: Offload, timeout: float) -> None:
@@ -99,9 +100,6 @@ class AsyncSessionScope(Mirror[Scope_co]):
     find_title = offloaded(SessionScope.find_title)
     pin = offloaded(SessionScope.pin)
     unpin = offloaded(SessionScope.unpin)
-    plan = offloaded(SessionScope.plan)
-    apply = offloaded(SessionScope.apply)
-    prune = offloaded(SessionScope.prune)
 
 
 class AsyncOwnedSessions(AsyncSessionScope[OwnedSessions]):
