@@ -23,7 +23,7 @@ from fsstate.rules import HOLDER, Moment, apply_rules, check_status, is_in_fligh
 from fsstate.shared import Shared
 from fsstate.times import format_time
 
-__all__ = ["Fields", "RecordDocuments"]
+__all__ = ["Fields", "RecordDocuments", "Removal"]
 
 T = TypeVar("T")
 
@@ -138,9 +138,9 @@ class RecordDocuments(Collection[T], Generic[T]):
 
         return settled
 
-    def removals(self, ages: Iterable[Age], is_due: Callable[[], bool] = lambda: True) -> list[tuple[Ref, Change]]:
+    def removals(self, ages: Iterable[Age], is_due: Callable[[], bool] = lambda: True) -> list[tuple[Ref, Removal]]:
         """The changes that delete records that are due, but for those that somebody works on only by then."""
-        return [(self.ref_of(age.name), self._removal(age, is_due)) for age in ages]
+        return [(self.ref_of(age.name), Removal(self, age, is_due)) for age in ages]
 
     def is_in_flight(self, fields: Fields) -> bool:
         """Whether somebody works on the record, or did when it was written."""
@@ -234,15 +234,6 @@ class RecordDocuments(Collection[T], Generic[T]):
     def _holder(self) -> str | None:
         return self._shared.ownership.mine() if self.kind.recovery is not None else None
 
-    def _removal(self, age: Age, is_due: Callable[[], bool]) -> Change:
-        def removed(blob: Blob | None) -> bytes | None:
-            if blob is None or not is_due():
-                return None if blob is None else blob.data
-            is_busy = self.is_in_flight(self.fields_of(blob, age.name))
-            return blob.data if is_busy and not age.is_busy else None
-
-        return removed
-
     def _told_by_place(self, document: Fields, ref: Ref) -> Fields:
         told: Fields = {}
         if self.kind.group_by is not None and self._group is not None:
@@ -265,6 +256,27 @@ class RecordDocuments(Collection[T], Generic[T]):
             if fields.get(key) not in (None, "", value):
                 reason = f"{self._where(ref)} is the place of {value!r}; delete the record and create it anew"
                 raise InvalidValueError(reason, at=f"$.{key}")
+
+
+class Removal:
+    """A change that deletes a record that is too many, unless somebody works on it only by now.
+
+    `was_gone`: there was none any more.
+    """
+
+    def __init__(self, documents: RecordDocuments[Any], age: Age, is_due: Callable[[], bool]) -> None:
+        self.was_gone = False
+        self._documents = documents
+        self._age = age
+        self._is_due = is_due
+
+    def __call__(self, blob: Blob | None) -> bytes | None:
+        """What the file is to hold: nothing, or what it does."""
+        self.was_gone = blob is None
+        if blob is None or not self._is_due():
+            return None if blob is None else blob.data
+        is_busy = self._documents.is_in_flight(self._documents.fields_of(blob, self._age.name))
+        return blob.data if is_busy and not self._age.is_busy else None
 
 
 def _object(document: object, where: str) -> Fields:

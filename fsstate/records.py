@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from fsstate import ids
-from fsstate.backends.base import JSON, Change, Ref
+from fsstate.backends.base import JSON, Blob, Change, Ref
 from fsstate.cursors import page_of, position_in
 from fsstate.documents import PROBLEMS, Editing, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
@@ -313,28 +313,35 @@ class Records(Prunable, Generic[T]):
         folder = documents.category
         looks_first = not newest.had_room(folder)
         surplus = self._surplus(documents, newest, coming=ref.name) if looks_first else []
-        value = self._save_with(documents, ref, change, surplus)
+        value, is_alone = self._save_with(documents, ref, change, surplus)
         newest.note(folder, self._age_of(documents, value, ref.name))
-        if not looks_first or newest.has_company(folder):
+        if not (looks_first and is_alone) or newest.has_company(folder):
             # Others may have added some at the same time. Who looks now sees the new ones among all: what one removes
             # another would have removed as well.
             documents.change_each(documents.removals(self._surplus(documents, newest)))
         return value
 
-    def _save_with(self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Listing[Age]) -> T:
+    def _save_with(
+        self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Listing[Age]
+    ) -> tuple[T, bool]:
+        """Save a record and remove the surplus; tell whether nobody else did that at the same time.
+
+        Of several who see the same surplus one removes it. The others find it gone, or locked, once that one's own
+        record is there.
+        """
         # What is refused, or fails on the disk, must cost no other its place.
         removals = documents.removals(surplus, lambda: documents.contains(ref.name))
         if not removals or documents.owner is not None:
             value = documents.save(ref, change)
-            documents.change_each(removals)
-            return value
-        outcome, *_ = self._shared.backend.change_many([(ref, change), *removals], timeout=0)
-        if isinstance(outcome, LockTimeoutError):
-            return documents.save(ref, change)
-        if isinstance(outcome, Exception):
-            raise outcome
-        assert outcome is not None
-        return documents.value_of(outcome, ref.name)
+            outcomes = documents.change_each(removals)
+        else:
+            outcome, *outcomes = self._shared.backend.change_many([(ref, change), *removals], timeout=0)
+            if isinstance(outcome, Exception) and not isinstance(outcome, LockTimeoutError):
+                raise outcome
+            saved = outcome if isinstance(outcome, Blob) else None
+            value = documents.save(ref, change) if saved is None else documents.value_of(saved, ref.name)
+        is_alone = not any(isinstance(outcome, Exception) for outcome in outcomes)
+        return value, is_alone and not any(removal.was_gone for _, removal in removals)
 
     def _surplus(self, documents: RecordDocuments[T], newest: Newest, *, coming: str | None = None) -> Listing[Age]:
         """The records that are too many, or will be with the one that is coming."""
