@@ -40,6 +40,8 @@ class FsState(Contender):
         self._store.close()
 
     def fill(self, documents: Mapping[str, Document]) -> None:
+        # As its first save would: a folder of documents that is no store yet keeps no index.
+        self._store.backend.prepare()
         population.write(self.directory / "state" / "sessions", documents.items())
 
     def save(self, name: str, document: Document) -> object:
