@@ -393,6 +393,8 @@ class Documents(Prunable, Generic[T, P]):
     # Inside
 
     def _question(self, where: Where[T], order_by: str | Sequence[str]) -> Question:
+        if not (where is None or callable(where) or isinstance(cast("object", where), Mapping)):
+            raise TypeError(f"where must map fields to what is asked of them, or be a function; got {where!r}")
         criteria = () if where is None or callable(where) else criteria_of(self._plain(where))
         return Question(criteria, orders_of(order_by))
 

@@ -90,9 +90,12 @@ def criteria_of(where: Mapping[str, object]) -> Criteria:
 
 
 def orders_of(order_by: str | Sequence[str]) -> tuple[Order, ...]:
-    """One field or several, each with a leading "-" to descend."""
-    names = (order_by,) if isinstance(order_by, str) else tuple(order_by)
-    return tuple(Order(name.removeprefix("-"), name.startswith("-")) for name in names)
+    """One field or several, each with a leading "-" to descend. Raises TypeError for what is no text."""
+    names = cast("Sequence[object]", order_by) if isinstance(order_by, list | tuple) else (cast("object", order_by),)
+    fields = [name for name in names if isinstance(name, str)]
+    if len(fields) < len(names):
+        raise TypeError(f"order_by must be a field or several, got {order_by!r}; () keeps the order of names")
+    return tuple(Order(name.removeprefix("-"), name.startswith("-")) for name in fields)
 
 
 def checked_page(limit: int | None, offset: int) -> None:

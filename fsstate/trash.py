@@ -368,7 +368,7 @@ def _find(items: Iterable[TrashItem], text: str) -> TrashItem:
         found = [item for item in items if item.record.startswith(f"sessions/{text}")]
     records = dict.fromkeys(item.record for item in found)
     if not records:
-        raise NotFoundError(text, f"{text!r} is not in the trash; `list` shows what is")
+        raise NotFoundError(text, f"{text!r} is not in the trash; `Trash.list` or `fsstate trash` shows what is")
     if len(records) > 1:
         raise AmbiguousIdError(text, list(records), hint="give the whole record")
     return found[-1]

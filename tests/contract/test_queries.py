@@ -44,6 +44,14 @@ def names(items: list[Any]) -> str:
     return "".join(item.name for item in items)
 
 
+def test_what_no_query_is_made_of_is_told_as_such(tasks: Any) -> None:
+    with pytest.raises(TypeError, match="where must map fields"):
+        tasks.query(["status"])
+    for order in (None, ["n", 1]):
+        with pytest.raises(TypeError, match="order_by must be a field or several"):
+            tasks.query(order_by=order)
+
+
 class TestConditions:
     @pytest.mark.parametrize(
         ("where", "expected"),
