@@ -101,7 +101,7 @@ class Collection(Documents[T, T], Generic[T]):
         if theirs is None:
             if same(before, after):
                 return None
-            raise ConflictError(where, base=before, mine=after)
+            raise ConflictError(where, base=before, mine=after, reason="who deleted it")
         # Created on both sides: with nothing as the base, fields that only one side has do not meet.
         start: Any = {} if base is None else before
         original = codec.decode(theirs, where)
