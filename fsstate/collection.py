@@ -108,8 +108,9 @@ class Collection(Documents[T, T], Generic[T]):
         present = self._seen(original, ref)
         merged, conflicts = three_way(start, after, present)
         if conflicts:
-            versions = {"base": before, "mine": after, "theirs": present}
-            raise ConflictError(where, **versions, revision=theirs.revision, fields=conflicts)
+            raise ConflictError(
+                where, base=before, mine=after, theirs=present, revision=theirs.revision, fields=conflicts
+            )
         # Two changes that are fine each may together not fit the model; what cannot be read back is not written.
         self._model.load(merged, where)
         return kept(self._unseen(merged, original, ref), original, theirs, where)

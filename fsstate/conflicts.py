@@ -42,10 +42,13 @@ class Conflict(NamedTuple):
     at: datetime
 
 
-def conflicts_in(backend: Backend) -> list[Conflict]:
-    """All conflicts, the oldest first. A folder that cannot be listed is logged as a warning and hides no other."""
+def conflicts_in(backend: Backend, category: str = "") -> list[Conflict]:
+    """All conflicts in a category and below, the oldest first; without one, all that there are.
+
+    A folder that cannot be listed is logged as a warning and hides no other.
+    """
     refused: list[StorageError] = []
-    found = _sorted(backend, backend.copies("", refused, below=True))
+    found = _sorted(backend, backend.copies(category, refused, below=True))
     for error in refused:
         _log.warning("no conflicts were looked for there: %s", str(error))
     return found
@@ -105,9 +108,11 @@ def _placing(backend: Backend, ref: Ref, kept: Blob, take: object, path: str) ->
     if take == "mine":
         _check(ref, kept.data, path)
         return lambda _: kept.data
-    kind = Markdown if ref.suffix == MARKDOWN else Collection
-    documents: Documents[Any, Any] = kind(backend, ref.category)
-    return documents.put_change(ref.name, take)[1]
+    return _documents_of(backend, ref).put_change(ref.name, take)[1]
+
+
+def _documents_of(backend: Backend, ref: Ref) -> Documents[Any, Any]:
+    return Markdown(backend, ref.category) if ref.suffix == MARKDOWN else Collection(backend, ref.category)
 
 
 def _check(ref: Ref, data: bytes, path: str) -> None:
