@@ -28,7 +28,7 @@ def sift(
     """Return those of the names that fsstate accepts, sorted; the others go to `refused`, or are logged once each."""
     kept = sorted(filter(names.is_name, found))
     if len(kept) < len(found):
-        flaws = _flaws(sorted(found), folder, suffix)
+        flaws = _flaws(sorted(set(found).difference(kept)), folder, suffix)
         if refused is not None:
             refused.extend(flaws)
         else:
@@ -37,8 +37,8 @@ def sift(
     return kept
 
 
-def _flaws(found: Iterable[str], folder: str, suffix: str) -> list[CorruptRecordError]:
-    return [_flaw(name, folder, suffix) for name in found if not names.is_name(name) and not _is_meant(name, suffix)]
+def _flaws(others: Iterable[str], folder: str, suffix: str) -> list[CorruptRecordError]:
+    return [_flaw(name, folder, suffix) for name in others if not _is_meant(name, suffix)]
 
 
 def _is_meant(name: str, suffix: str) -> bool:
