@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from fsstate.checkpoints import Checkpoint, Checkpoints
     from fsstate.collection import Collection
     from fsstate.conditions import Contains, OneOf, Prefix, Range
+    from fsstate.conflicts import Conflict
     from fsstate.documents import Item, Record
     from fsstate.dynamic_tools import Tool
     from fsstate.frontmatter import Document
@@ -113,6 +114,7 @@ __all__ = [
     "Checkpoint",
     "Checkpoints",
     "Collection",
+    "Conflict",
     "ConflictError",
     "Contains",
     "ControlNodeRun",
@@ -232,6 +234,7 @@ _HOMES = {
     "checkpoints": ("Checkpoint", "Checkpoints"),
     "collection": ("Collection",),
     "conditions": ("Contains", "OneOf", "Prefix", "Range"),
+    "conflicts": ("Conflict",),
     "documents": ("Item", "Record"),
     "dynamic_tools": ("Tool",),
     "frontmatter": ("Document",),

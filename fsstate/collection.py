@@ -101,15 +101,16 @@ class Collection(Documents[T, T], Generic[T]):
         if theirs is None:
             if same(before, after):
                 return None
-            raise ConflictError(where, base=before, mine=after)
+            raise ConflictError(where, base=before, mine=after, reason="who deleted it")
         # Created on both sides: with nothing as the base, fields that only one side has do not meet.
         start: Any = {} if base is None else before
         original = codec.decode(theirs, where)
         present = self._seen(original, ref)
         merged, conflicts = three_way(start, after, present)
         if conflicts:
-            versions = {"base": before, "mine": after, "theirs": present}
-            raise ConflictError(where, **versions, revision=theirs.revision, fields=conflicts)
+            raise ConflictError(
+                where, base=before, mine=after, theirs=present, revision=theirs.revision, fields=conflicts
+            )
         # Two changes that are fine each may together not fit the model; what cannot be read back is not written.
         self._model.load(merged, where)
         return kept(self._unseen(merged, original, ref), original, theirs, where)

@@ -4,6 +4,8 @@
 - A write looks at what the file holds under the record's lock. What somebody else changed meanwhile is kept, merged,
   or reported as ConflictError; it is never overwritten unseen, save by a plain `put`, which says "this, whatever is
   there".
+- What cannot be merged is not lost either: the file stays as the other one left it, and mine is kept beside it, see
+  `fsstate.conflict_copies`. Only a plain `put(expect=…)` keeps nothing: its caller has the value in hand.
 - A save that changes nothing writes nothing.
 - A value that was handed out is the caller's to change; nothing here keeps it.
 - One document that cannot be read never hides the others: listings log and skip it, `problems()` names it.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -154,12 +156,12 @@ class Documents(Prunable, Generic[T, P]):
         """Return the document with its revision, or None when there is none."""
         ref = self.ref_of(name)
         blob = self._backend.read(ref)
-        return None if blob is None else Record(name, self._decode(blob, ref), blob.revision)
+        return None if blob is None else Record(name, self._decode(blob, ref), self.handed_out(blob))
 
     def revision(self, name: str) -> str | None:
         """Return what `expect=` compares: the hash of the file's bytes, as `git hash-object` prints it."""
         blob = self._backend.read(self.ref_of(name))
-        return None if blob is None else blob.revision
+        return None if blob is None else self.handed_out(blob)
 
     def peek(self, name: str) -> T | Unknown | None:
         """Return what `get` would, if that is known without waiting for a disk; else an `Unknown`."""
@@ -261,19 +263,23 @@ class Documents(Prunable, Generic[T, P]):
 
     # Writing: durable when it returns
 
-    def put(self, name: str, value: T | P, *, expect: str | None = None) -> str:
+    def put(self, name: str, value: T | P, *, expect: str | None = None, merge: bool = False) -> str:
         """Save the document, whether it exists or not, and return its new revision.
 
         With `expect`, a revision, it is saved only if the file still is that one; else ConflictError carries what the
-        file holds now. Raises InvalidValueError for what cannot be stored, and CorruptRecordError when the file cannot
-        be read: `delete` it first if nothing in it is worth saving.
+        file holds now. With `merge`, too, both changes since that revision are kept if they do not meet; otherwise, or
+        when nobody knows any more what it held, ConflictError says where the value is kept. Known are the contents
+        whose revisions this store gave out last: a thousand, 8 MiB in all.
+
+        Raises InvalidValueError for what cannot be stored, and CorruptRecordError when the file cannot be read:
+        `delete` it first if nothing in it is worth saving. Raises ValueError for `merge` without `expect`.
         """
         ref = self.ref_of(name)
-        return self._write(ref, self._put(ref, value, expect)).revision
+        return self.handed_out(self._write(ref, self._put(ref, value, expect, merge=merge)))
 
     def create(self, name: str, value: T | P) -> str:
         """Save a new document and return its revision. Raises AlreadyExistsError when there is one."""
-        return self._write(*self._create(name, value)).revision
+        return self.handed_out(self._write(*self._create(name, value)))
 
     def update(
         self,
@@ -298,8 +304,8 @@ class Documents(Prunable, Generic[T, P]):
         """Give the value to a `with` block that changes it in place, under the record's lock, and save it at the end.
 
         When somebody without the lock changed the file meanwhile, both changes are kept if they do not meet;
-        otherwise ConflictError carries all versions. An exception in the block writes nothing.
-        Raises as `update` does.
+        otherwise ConflictError carries all versions, and mine is kept beside the file: `kept_at` says where. An
+        exception in the block writes nothing. Raises as `update` does.
         """
         editing = self.open_edit(name, default=default, timeout=timeout)
         editing.bind_to_thread()
@@ -326,7 +332,7 @@ class Documents(Prunable, Generic[T, P]):
         refs = [self.ref_of(name) for name in values]
         changes = [(ref, self._put(ref, value, None)) for ref, value in zip(refs, values.values(), strict=True)]
         blobs = _all_or_raise(self.change_each(changes))
-        return {name: blob.revision for name, blob in zip(values, blobs, strict=True) if blob is not None}
+        return {name: self.handed_out(blob) for name, blob in zip(values, blobs, strict=True) if blob is not None}
 
     def delete_many(self, names: Iterable[str]) -> int:
         """Delete many documents, sharing the flushes; return how many there were. Fails as `put_many` does."""
@@ -341,13 +347,15 @@ class Documents(Prunable, Generic[T, P]):
         """Return the document's address. Raises InvalidNameError."""
         return Ref(self.category, names.check_name(name), self._suffix)
 
-    def put_change(self, name: str, value: T | P, *, expect: str | None = None) -> tuple[Ref, Change]:
+    def put_change(
+        self, name: str, value: T | P, *, expect: str | None = None, merge: bool = False
+    ) -> tuple[Ref, Change]:
         """Return `put` as a change to hand to the backend. The value is copied: the caller may go on changing it.
 
         `owner` is not part of it: hand that over as well.
         """
         ref = self.ref_of(name)
-        return ref, self._put(ref, self._copy(value, ref), expect)
+        return ref, self._put(ref, self._copy(value, ref), expect, merge=merge)
 
     def create_change(self, name: str, value: T | P) -> tuple[Ref, Change]:
         """Return `create` as a change, like `put_change`."""
@@ -366,6 +374,10 @@ class Documents(Prunable, Generic[T, P]):
             return self._save(value if result is None else result, blob, ref)
 
         return ref, change
+
+    def handed_out(self, blob: Blob) -> str:
+        """Return the revision of a content. It is remembered: a `put` that merges may begin with it."""
+        return self._backend.contents.remember(blob)
 
     def change_each(self, changes: Sequence[tuple[Ref, Change]], *, timeout: float | None = None) -> list[Outcome]:
         """Make many changes, sharing the flushes; tell what became of each. One that fails does not stop the others."""
@@ -388,7 +400,7 @@ class Documents(Prunable, Generic[T, P]):
         except BaseException:
             held.release()
             raise
-        return Editing(value, held, lambda mine: self._commit(held, base, mine))
+        return Editing(value, held, lambda mine, keep: self._commit(held, base, mine, keep=keep))
 
     # Inside
 
@@ -466,18 +478,35 @@ class Documents(Prunable, Generic[T, P]):
 
     def _laid(self, value: T | P, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
         """What is written for a value over `blob`. `data` is the value encoded by itself."""
-        if blob is not None and blob.data != data:
-            data = self._refit(value, data, blob, ref)
-        return self._settled(data, blob, ref)
+        return self._settled(self._fitted(value, data, blob, ref), blob, ref)
 
-    def _put(self, ref: Ref, value: T | P, expect: str | None) -> Change:
+    def _fitted(self, value: T | P, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
+        return data if blob is None or blob.data == data else self._refit(value, data, blob, ref)
+
+    def _put(self, ref: Ref, value: T | P, expect: str | None, *, merge: bool = False) -> Change:
+        if merge and expect is None:
+            raise ValueError("merge=True needs expect=…, the revision that the value was made from")
         data = self._encode(value, None, ref)
 
         def change(blob: Blob | None) -> bytes:
+            if merge and expect is not None and (blob is None or blob.revision != expect):
+                return self._merge_put(ref, value, data, expect, blob)
             self._expect(ref, blob, expect, value)
             return self._laid(value, data, blob, ref)
 
         return change
+
+    def _merge_put(self, ref: Ref, value: T | P, data: bytes, expect: str, theirs: Blob | None) -> bytes:
+        base = self._backend.contents.find(expect)
+        with self._keeping(ref, lambda: self._mine(value, data, theirs if base is None else base, ref)):
+            if theirs is not None and self._fitted(value, data, theirs, ref) == theirs.data:
+                return theirs.data
+            if base is None or theirs is None:
+                reason = f"and what it held as {expect} is not known any more" if base is None else "who deleted it"
+                raise self._met(ref, theirs, value, base=base, reason=reason)
+            mine = self._decode(Blob(self._fitted(value, data, base, ref)), ref)
+            merged = self._merge(base, mine, theirs, ref)
+            return theirs.data if merged is None else self._settled(merged, theirs, ref)
 
     def _create(self, name: str, value: T | P) -> tuple[Ref, Change]:
         ref = self.ref_of(name)
@@ -490,28 +519,60 @@ class Documents(Prunable, Generic[T, P]):
 
         return ref, change
 
+    def _mine(self, value: T | P, data: bytes, blob: Blob | None, ref: Ref) -> bytes:
+        """What would have been written for a value over `blob`, or by itself where that cannot be read."""
+        try:
+            return self._laid(value, data, blob, ref)
+        except PROBLEMS:
+            return data
+
     def _expect(self, ref: Ref, blob: Blob | None, expect: str | None, mine: object) -> None:
-        if expect is None or (blob is not None and blob.revision == expect):
-            return
-        where = self._where(ref)
-        if blob is None:
-            raise ConflictError(where, mine=mine)
-        raise ConflictError(where, mine=mine, theirs=self._decode(blob, ref), revision=blob.revision)
+        if expect is not None and (blob is None or blob.revision != expect):
+            raise self._met(ref, blob, mine)
+
+    def _met(
+        self, ref: Ref, theirs: Blob | None, mine: object, *, base: Blob | None = None, reason: str = ""
+    ) -> ConflictError:
+        """The conflict between a value and what the file holds."""
+        return ConflictError(
+            self._where(ref),
+            base=None if base is None else self._decode(base, ref),
+            mine=mine,
+            theirs=None if theirs is None else self._decode(theirs, ref),
+            revision=None if theirs is None else self.handed_out(theirs),
+            reason=reason,
+        )
+
+    @contextmanager
+    def _keeping(self, ref: Ref, mine: Callable[[], bytes]) -> Generator[None]:
+        """Keep `mine` beside the file when it cannot be merged in this block, for whatever reason."""
+        try:
+            yield
+        except FsStateError as error:
+            # What is never needed, as a rule, is not loaded before.
+            from fsstate.conflict_copies import keep_mine
+
+            keep_mine(self._backend, ref, error, mine)
+            raise
 
     def _write(self, ref: Ref, change: Change, timeout: float | None = None) -> Blob:
         return self._present(ref, self._backend.change(ref, change, owner=self.owner, timeout=timeout))
 
-    def _commit(self, held: Held, base: Blob | None, mine: T) -> str | None:
+    def _commit(self, held: Held, base: Blob | None, mine: T, *, keep: bool) -> str | None:
         ref = held.ref
 
         def change(blob: Blob | None) -> bytes | None:
             if _same(blob, base):
                 return self._save(mine, blob, ref)
-            merged = self._merge(base, mine, blob, ref)
-            return None if merged is None else self._settled(merged, blob, ref)
+            with self._keeping(ref, lambda: self._save(mine, base, ref)) if keep else nullcontext():
+                if blob is not None:
+                    # Whoever is told of a conflict may repeat with its revision.
+                    self.handed_out(blob)
+                merged = self._merge(base, mine, blob, ref)
+                return None if merged is None else self._settled(merged, blob, ref)
 
         blob = self._backend.change(ref, change, held=held, owner=self.owner)
-        return None if blob is None else blob.revision
+        return None if blob is None else self.handed_out(blob)
 
     def _outcome(self, ref: Ref, change: Change, timeout: float | None) -> Outcome:
         try:
@@ -529,7 +590,7 @@ class Editing(Generic[T]):
     `value` is what to change in place, or to replace.
     """
 
-    def __init__(self, value: T, held: Held, commit: Callable[[T], str | None]) -> None:
+    def __init__(self, value: T, held: Held, commit: Callable[[T, bool], str | None]) -> None:
         self.value = value
         self._held = held
         self._commit = commit
@@ -538,13 +599,14 @@ class Editing(Generic[T]):
         """Make this thread's own attempts to write the document fail at once, instead of waiting for itself."""
         self._held.bind_to_thread()
 
-    def commit(self) -> str | None:
+    def commit(self, *, keep: bool = True) -> str | None:
         """Save the value and return the document's revision (None: somebody deleted it, and nothing was changed here).
 
-        The lock is given back in any case. Raises ConflictError as `Documents.edit` says.
+        The lock is given back in any case. Raises ConflictError as `Documents.edit` says; without `keep`, nothing is
+        kept beside the file then.
         """
         try:
-            return self._commit(self.value)
+            return self._commit(self.value, keep)
         finally:
             self._held.release()
 

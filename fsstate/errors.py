@@ -30,7 +30,7 @@ Each is also the builtin that people catch. All carry their data as attributes a
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "AlreadyExistsError",
@@ -57,6 +57,9 @@ __all__ = [
     "ValidationError",
     "WrongOwnerError",
 ]
+
+
+_READ_AGAIN: Final = "read it again and repeat"
 
 
 def _rebuild(cls: type[FsStateError], message: str, state: dict[str, Any]) -> FsStateError:
@@ -181,8 +184,10 @@ class InvalidTransitionError(FsStateError, ValueError):
 class ConflictError(FsStateError, RuntimeError):
     """The record changed since it was read, and the two changes meet.
 
-    `base` is what was read, `mine` what was to be saved, `theirs` what the file holds now (None: deleted);
-    `revision` is the revision of `theirs`, `fields` the places where the changes meet. Nothing was written.
+    `base` is what was read (None: nothing, or it is not known), `mine` what was to be saved, `theirs` what the file
+    holds now (None: deleted); `revision` is the revision of `theirs`, `fields` the places where the changes meet. The
+    record was left alone. `kept_at` is the path of the file beside it in which `mine` is kept until somebody resolves
+    the conflict; None where nothing was kept: after a plain `put(expect=…)` the caller has it.
     """
 
     def __init__(
@@ -194,15 +199,27 @@ class ConflictError(FsStateError, RuntimeError):
         theirs: Any = None,
         revision: str | None = None,
         fields: tuple[str, ...] = (),
+        reason: str = "",
     ) -> None:
-        at = f" in {', '.join(fields)}" if fields else ""
-        super().__init__(f"{where} was changed by somebody else since it was read{at}; read it again and repeat")
+        """`reason` says why nothing could be merged, where no fields tell it."""
+        at = f" in {', '.join(fields)}" if fields else f", {reason}" if reason else ""
+        super().__init__(f"{where} was changed by somebody else since it was read{at}; {_READ_AGAIN}")
         self.where = where
         self.base = base
         self.mine = mine
         self.theirs = theirs
         self.revision = revision
         self.fields = fields
+        self.kept_at: str | None = None
+
+    def tell_kept(self, path: str, record: str) -> None:
+        """Say where `mine` is kept. `record` is what the command line calls the record."""
+        from shlex import quote
+
+        self.kept_at = path
+        advice = f"`fsstate conflicts` lists it, `fsstate resolve {quote(record)}` shows both versions"
+        self.message = f"{self.message.removesuffix(_READ_AGAIN)}mine is kept in {path}: {advice}"
+        self.args = (self.message,)
 
 
 class CorruptRecordError(FsStateError, ValueError):

@@ -114,8 +114,8 @@ class SessionGoal(Single[Goal]):
 class _GoalDocuments(RecordDocuments[Goal]):
     """The document of a goal: one with another id is a new goal, not a change of the present one."""
 
-    def _put(self, ref: Ref, value: Goal, expect: str | None) -> Change:
-        put = super()._put(ref, value, expect)
+    def _put(self, ref: Ref, value: Goal, expect: str | None, *, merge: bool = False) -> Change:
+        put = super()._put(ref, value, expect, merge=merge)
         return lambda blob: put(None if blob is not None and self._holds_other(blob, value, ref) else blob)
 
     def _holds_other(self, blob: Blob, goal: Goal, ref: Ref) -> bool:

@@ -7,11 +7,12 @@ A list whose members are all objects with a distinct `id` is taken member by mem
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from fsstate.codec import path_to
 
-__all__ = ["keep_order", "overlay", "same", "three_way"]
+__all__ = ["differences", "keep_order", "overlay", "same", "three_way"]
 
 _Object: TypeAlias = dict[str, Any]
 _Array: TypeAlias = list[Any]
@@ -125,6 +126,26 @@ def _id_of(member: object) -> tuple[type, Any] | None:
         return None
     key = member.get("id")
     return (type(key), key) if isinstance(key, str | int) else None
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+def differences(one: Any, other: Any, at: str = "$") -> Iterator[str]:
+    """The places in which two values differ, as `three_way` tells places: the smallest that are changed as a whole."""
+    if same(one, other):
+        return
+    lefts, rights = _members(one), _members(other)
+    if lefts is None or rights is None or isinstance(one, dict) != isinstance(other, dict):
+        yield at
+        return
+    for key in lefts | rights:
+        place = path_to(at, key) if isinstance(key, str) else f"{at}[id={key[1]}]"
+        yield from differences(lefts.get(key, _ABSENT), rights.get(key, _ABSENT), place)
+
+
+def _members(value: object) -> dict[Any, Any] | None:
+    return value if _is_object(value) else _by_id(value)
 
 
 # --- overlay ---------------------------------------------------------------------------------------------------------

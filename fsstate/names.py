@@ -3,26 +3,34 @@
 A record `name` in a category becomes `<category>/<name>.json` (or `.md`, `.jsonl`). What passes here is a single path
 component on Linux, macOS and Windows, and leaves room for every suffix that fsstate puts behind it.
 Two names that differ only in case or in Unicode normal form both pass: some file systems take them for one.
+
+One form is reserved: `planner.conflict-2026-11-28T184512Z-1f3a` is what could not be saved of `planner` at that time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from fsstate.errors import InvalidNameError
 
 __all__ = [
     "MAX_BYTES",
+    "CopyName",
     "check_category",
     "check_name",
     "check_segment",
+    "copy_in",
+    "is_copy",
     "is_name",
     "is_segment",
     "key_of",
     "name_for",
+    "name_of_copy",
     "quote_name",
     "unquote_name",
 ]
@@ -39,11 +47,23 @@ _RESERVED: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[
 _RECORD_SUFFIX: Final = re.compile(r"\.(?:jsonl?|md)\Z", re.IGNORECASE)
 _UNSAFE: Final = re.compile('[%/\\\\<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+# On disk: do not rename.
+_CONFLICT: Final = ".conflict-"
+_COPY: Final = re.compile(
+    r"(?P<record>.+)\.conflict-(\d{4})-(\d\d)-(\d\d)T(\d\d)(\d\d)(\d\d)Z-[0-9a-f]{4}", re.DOTALL | re.ASCII
+)
 
 # The quoted form of the empty string: a "%" that no hex digits follow is made from nothing else.
 _EMPTY: Final = "%"
 # Folders are listed, and records looked at, again and again: so many names are judged only once.
 _MOST_KNOWN: Final = 4096
+
+
+class CopyName(NamedTuple):
+    """What the name of a conflict copy tells: whose copy it is, and when it was kept."""
+
+    record: str
+    at: datetime
 
 
 def check_name(name: str) -> str:
@@ -92,6 +112,29 @@ def is_segment(name: str) -> bool:
     return _flaw(name) is None and _RECORD_SUFFIX.search(name) is None
 
 
+def name_of_copy(record: str, at: datetime) -> str:
+    """A name for what could not be saved of a record. It differs from others of the same second."""
+    return f"{record}{_CONFLICT}{at.astimezone(UTC):%Y-%m-%dT%H%M%SZ}-{os.urandom(2).hex()}"
+
+
+def copy_in(name: str) -> CopyName | None:
+    """What the name of a conflict copy tells; None for any other name."""
+    match = _COPY.fullmatch(name) if _CONFLICT in name else None
+    if match is None:
+        return None
+    try:
+        year, month, day, hour, minute, second = map(int, match.groups()[1:])
+        return CopyName(match["record"], datetime(year, month, day, hour, minute, second, tzinfo=UTC))
+    except ValueError:
+        # No time that there was: nobody kept it then.
+        return None
+
+
+def is_copy(name: str) -> bool:
+    """Whether it is the name of a conflict copy, which no record can have."""
+    return copy_in(name) is not None
+
+
 def quote_name(text: str) -> str:
     """Map any string to a name that `check_name` and `check_segment` accept; `unquote_name` maps it back.
 
@@ -107,6 +150,9 @@ def quote_name(text: str) -> str:
     """
     name = _UNSAFE.sub(_escape, text) or _EMPTY
     name = _escape_ends(name)
+    if is_copy(name):
+        head, tail = name.rsplit(_CONFLICT, 1)
+        name = f"{head}{_hex('.')}{_CONFLICT[1:]}{tail}"
     if _RESERVED.fullmatch(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"
     size = len(name.encode())
@@ -166,7 +212,7 @@ def _flaw_of_text(name: str) -> str | None:
             return f"it contains {character!r}"
     if (match := _CONTROL.search(name)) is not None:
         return f"it contains the control character {match[0]!r}"
-    return _flaw_at_ends(name) or _flaw_on_windows(name) or _flaw_in_bytes(name)
+    return _flaw_at_ends(name) or _flaw_on_windows(name) or _flaw_in_bytes(name) or _flaw_as_copy(name)
 
 
 def _flaw_at_ends(name: str) -> str | None:
@@ -193,6 +239,13 @@ def _flaw_in_bytes(name: str) -> str | None:
     except UnicodeEncodeError as error:
         return f"it contains {name[error.start]!r}, half of a character, which UTF-8 cannot express"
     return f"it takes {size} bytes, and {MAX_BYTES} is the limit" if size > MAX_BYTES else None
+
+
+def _flaw_as_copy(name: str) -> str | None:
+    found = copy_in(name)
+    if found is None:
+        return None
+    return f"it is that of a conflict copy of {found.record!r}, which `fsstate resolve` puts in place or removes"
 
 
 def _hex(text: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fsstate.agents import Agent
     from fsstate.audits import Audits
     from fsstate.collection import Collection
+    from fsstate.conflicts import Conflict
     from fsstate.index import Index
     from fsstate.jobs import Jobs
     from fsstate.journal import Journal
@@ -297,17 +298,41 @@ class Store:
         and waits for nobody; what cannot be looked at is among the `problems`. Raises ValueError for a negative number,
         and for more days than there were.
         """
-        from fsstate.catalogue import BUILT_IN
         from fsstate.digests import Digests
         from fsstate.session_documents import SessionDocuments
         from fsstate.session_view import SessionView
         from fsstate.stats import take_stock
 
-        owners = {kind.parent for kind in (*BUILT_IN, *self._types.values()) if kind.parent is not None}
         today = self.options.clock().astimezone(UTC).date()
-        found = take_stock(self.backend, owners, today, days=days, largest=largest, progress=progress)
+        found = take_stock(self.backend, self._parents(), today, days=days, largest=largest, progress=progress)
         view = SessionView(self.backend, SessionDocuments(self._shared), Digests(self.backend))
         return found._replace(freshness=self._index.freshness(view))
+
+    def conflicts(self, record: str | None = None) -> list[Conflict]:
+        """Return what could not be saved and waits for somebody to decide, the oldest first: all, or of one document.
+
+        `record` is as `agents/planner`, also with its extension. Lists the folders and reads none of the files; a
+        folder that cannot be listed is logged as a warning.
+        """
+        from fsstate.conflicts import conflicts_in, conflicts_of
+
+        return conflicts_in(self.backend) if record is None else conflicts_of(self.backend, record)
+
+    def resolve(self, conflict: Conflict | str, take: object) -> str | None:
+        """End a conflict, or the oldest one of a document, and return the document's revision (None: there is none).
+
+        `take` says what the document is to be: "mine", the version that was kept, byte for byte; "theirs", what stands
+        in its place, also if a person has merged both there by hand; or any other value, as `put` takes it. (A text of
+        Markdown that is one of these words is given as a `Document`.)
+
+        The kept version goes only once the document is durable, under the document's lock. Raises NotFoundError when
+        there is no such conflict or the session that the document belongs to is gone, CorruptRecordError for a kept
+        version that somebody made unreadable.
+        """
+        from fsstate.conflicts import oldest_of, resolve
+
+        chosen = oldest_of(self.backend, conflict) if isinstance(conflict, str) else conflict
+        return resolve(self.backend, chosen, take, self._parents())
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""
@@ -398,6 +423,10 @@ class Store:
 
         known = {(kind.parent, kind.category): kind for kind in BUILT_IN} | self._types
         return dict.fromkeys(types or known.values())
+
+    def _parents(self) -> set[str]:
+        """The categories whose documents others belong to."""
+        return {kind.parent for kind in self._kinds(()) if kind.parent is not None}
 
     def _folders(self, kinds: Iterable[RecordType[Any]]) -> Iterator[RecordDocuments[Any]]:
         from fsstate.record_places import Places

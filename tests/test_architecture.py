@@ -12,9 +12,9 @@ import pytest
 FLOORS = """
 errors
 codec forks layout names times ids merge models frontmatter options keys conditions \
-backends backends.base backends.files backends.memory
+backends backends.base backends.contents backends.files backends.memory
 queries cursors retention
-trash
+trash conflict_copies
 sweeper trimming prunable
 documents collection markdown journal
 index migrations search projection lifecycle ledger belongings auto_prune \
@@ -24,7 +24,7 @@ conversation streams digests session session_documents session_view session_list
 owned_sessions sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints \
 goals searchable searcher stats \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
-catalogue
+catalogue conflicts
 store
 aio
 .

@@ -116,13 +116,13 @@ class AsyncDocuments(AsyncPrunable[Documents[T, P]], Generic[T, P]):
 
     # Writing: durable when it returns
 
-    async def put(self, name: str, value: T | P, *, expect: str | None = None) -> str:
+    async def put(self, name: str, value: T | P, *, expect: str | None = None, merge: bool = False) -> str:
         """Save the document, whether it exists or not, and return its new revision."""
-        return _revision(await self._change(*self.sync.put_change(name, value, expect=expect)))
+        return self._revision(await self._change(*self.sync.put_change(name, value, expect=expect, merge=merge)))
 
     async def create(self, name: str, value: T | P) -> str:
         """Save a new document and return its revision. Raises AlreadyExistsError when there is one."""
-        return _revision(await self._change(*self.sync.create_change(name, value)))
+        return self._revision(await self._change(*self.sync.create_change(name, value)))
 
     async def update(
         self, name: str, fn: Updater[T], *, default: T | P | Missing = MISSING, timeout: float | None = None
@@ -167,6 +167,10 @@ class AsyncDocuments(AsyncPrunable[Documents[T, P]], Generic[T, P]):
 
         return Work(self.offload, self._ref(name), self._timeout if timeout is None else timeout, open_edit)
 
+    def _revision(self, blob: Blob | None) -> str:
+        assert blob is not None, "a put leaves a document"
+        return self.sync.handed_out(blob)
+
     def _ref(self, name: str) -> Ref:
         return self.sync.ref_of(name)
 
@@ -194,8 +198,3 @@ class AsyncCollection(AsyncDocuments[T, T], Generic[T]):
 
 class AsyncMarkdown(AsyncDocuments[Document, str]):
     """Markdown documents in a category. See `fsstate.Markdown`."""
-
-
-def _revision(blob: Blob | None) -> str:
-    assert blob is not None, "a put leaves a document"
-    return blob.revision

@@ -60,7 +60,8 @@ async def update(work: Work, fn: Updater[T], plain: Callable[[Callable[[T], T | 
             result = await fn(edit.value)
             if result is not None:
                 edit.value = result
-            # Somebody without the lock changed what `fn` changed: let it see that. What it raises itself goes on.
+            # Somebody without the lock changed what `fn` changed: let it see that, and keep nothing of what is done
+            # again. What it raises itself goes on.
             with suppress(ConflictError):
-                await work.offload.finish(edit.commit)
+                await work.offload.finish(edit.commit, keep=False)
                 return cast("T", edit.value)

@@ -24,6 +24,7 @@ from fsstate.store import Store
 if TYPE_CHECKING:
     from fsstate.agents import Agent
     from fsstate.collection import Collection
+    from fsstate.conflicts import Conflict
     from fsstate.migrator import MigrationReport, Progress
     from fsstate.record_types import RecordType
     from fsstate.recovery import InFlight, RecoveryReport
@@ -193,6 +194,14 @@ class AsyncStore:
     async def stats(self, *, days: int = 30, largest: int = 10, progress: Progress | None = None) -> StoreStats:
         """Return what the store holds: counts and bytes by category, largest sessions, growth, what is left over."""
         return await self.offload.run(self.sync.stats, days=days, largest=largest, progress=progress)
+
+    async def conflicts(self, record: str | None = None) -> list[Conflict]:
+        """Return what could not be saved and waits for somebody to decide, the oldest first."""
+        return await self.offload.run(self.sync.conflicts, record)
+
+    async def resolve(self, conflict: Conflict | str, take: object) -> str | None:
+        """End a conflict, or the oldest one of a document, and return the document's revision (None: there is none)."""
+        return await self.offload.run(self.sync.resolve, conflict, take)
 
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

@@ -37,6 +37,7 @@ __all__ = [
     "Cache",
     "Change",
     "Compose",
+    "Contents",
     "Footprint",
     "Held",
     "LogLine",
@@ -178,6 +179,21 @@ class Cache(Protocol):
         ...
 
 
+class Contents(Protocol):
+    """What documents held when they were handed out with their revision: a merge begins with it.
+
+    Of any number only the last are known. A content is known by its revision alone, whichever record held it.
+    """
+
+    def remember(self, blob: Blob) -> str:
+        """Remember a content, and return its revision."""
+        ...
+
+    def find(self, revision: str) -> Blob | None:
+        """The content with this revision, or None when it is no longer known."""
+        ...
+
+
 class Stored(NamedTuple):
     """One folder, a category or a place below `.fsstate`: its files by their whole names, and their bytes."""
 
@@ -256,6 +272,11 @@ class Backend(Protocol):
         """The options that it was made with."""
         ...
 
+    @property
+    def contents(self) -> Contents:
+        """What was handed out with a revision, for all collections over this backend."""
+        ...
+
     def read(self, ref: Ref) -> Blob | None:
         """The document, or None when absent."""
         ...
@@ -294,7 +315,14 @@ class Backend(Protocol):
         """The names of a category's records of one kind, sorted. Names that fsstate would refuse are left out.
 
         What was left out is put into `refused`; without it, it is logged as a warning, once in a process. Files that
-        begin with a dot are nobody's records: they are left out without a word.
+        begin with a dot are nobody's records, and conflict copies are none: they are left out without a word.
+        """
+        ...
+
+    def copies(self, category: str, refused: list[StorageError], *, below: bool) -> Iterator[Ref]:
+        """The conflict copies in a category, and in all `below` it if asked for; in all there are when it is empty.
+
+        A folder that cannot be listed goes to `refused`. Reads none of them.
         """
         ...
 

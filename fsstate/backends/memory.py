@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 from typing import Generic, TypeVar
 
+from fsstate import names
 from fsstate.backends.base import (
     LOG,
     TRIM_MARKER,
@@ -37,6 +38,7 @@ from fsstate.backends.base import (
     Survey,
     Unknown,
 )
+from fsstate.backends.contents import RecentContents
 from fsstate.errors import (
     AlreadyExistsError,
     CorruptRecordError,
@@ -141,6 +143,7 @@ class MemoryBackend:
 
     def __init__(self, options: StoreOptions | None = None) -> None:
         self.options = (options or StoreOptions()).checked()
+        self.contents = RecentContents()
         # Guards all that follows and tells the waiting that something was given back. Never held while a callback runs.
         self._state = threading.Condition()
         self._documents: _Shelves[Blob] = _Shelves()
@@ -195,10 +198,20 @@ class MemoryBackend:
         return [self._outcome(ref, change, timeout) for ref, change in changes]
 
     def names(self, category: str, suffix: Suffix, refused: list[CorruptRecordError] | None = None) -> list[str]:
-        """The names of a category's records of one kind, sorted. None that would be refused can be here."""
+        """The names of a category's records of one kind, sorted. Nothing that would be refused can be here."""
         self._check_open()
         with self._state:
-            return sorted(self._documents.names(category, suffix) + self._logs.names(category, suffix))
+            found = self._documents.names(category, suffix) + self._logs.names(category, suffix)
+        return sorted(name for name in found if not names.is_copy(name))
+
+    def copies(self, category: str, refused: list[StorageError], *, below: bool) -> Iterator[Ref]:
+        """The conflict copies in a category, and in all `below` it if asked for."""
+        self._check_open()
+        with self._state:
+            found = [ref for ref, _ in (self._documents.within(category) if category else self._documents.all())]
+        # What begins with a dot is fsstate's own.
+        shown = (ref for ref in found if names.is_copy(ref.name) and not ref.category.startswith("."))
+        return (ref for ref in shown if below or ref.category == category)
 
     def categories(self, below: str = "") -> list[str]:
         """The names of the categories directly below `below` (the top level when empty), sorted."""

@@ -30,6 +30,7 @@ __all__ = [
     "Category",
     "Record",
     "Session",
+    "Text",
     "find",
     "find_session",
     "is_session",
@@ -150,7 +151,7 @@ def _missing(settings: Settings, text: str) -> str:
     return f"{where} does not exist" + ("" if _exact(text) else ", neither as .json nor .md nor .jsonl")
 
 
-class _Text(ParamType):
+class Text(ParamType):
     """A text that the shell can complete from what is in the store."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -173,7 +174,7 @@ class _Text(ParamType):
         raise NotImplementedError
 
 
-class Session(_Text):
+class Session(Text):
     """A session's id, prefix or label."""
 
     name = "session"
@@ -184,7 +185,7 @@ class Session(_Text):
         yield from backend.names(SESSIONS, JSON)
 
 
-class Category(_Text):
+class Category(Text):
     """A category."""
 
     name = "category"

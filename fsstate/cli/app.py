@@ -14,6 +14,7 @@ from fsstate.cli import output
 from fsstate.cli.base import Command, Group, Settings, pass_settings
 from fsstate.cli.bench import bench
 from fsstate.cli.completion import VARIABLE, completion
+from fsstate.cli.conflicts import conflicts, resolve
 from fsstate.cli.demo import demo
 from fsstate.cli.documents import cat, put, rm
 from fsstate.cli.editing import edit
@@ -114,7 +115,7 @@ def init(settings: Settings, directory: str | None) -> None:
         output.say(f"{output.one_line(settings.store)} {'is ready' if created else 'is a store already'}")
 
 
-_ON_RECORDS = (ls, show, cat, put, edit, rm, log, search, sessions)
+_ON_RECORDS = (ls, show, cat, put, edit, rm, log, search, sessions, conflicts, resolve)
 _UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, stats, bench, import_group, export_group)
 for command in (demo, *_ON_RECORDS, *_UPKEEP, completion):
     program.add_command(command)

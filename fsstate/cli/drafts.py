@@ -12,7 +12,7 @@ from fsstate.errors import ConflictError, MissingExtraError
 from fsstate.frontmatter import Document
 from fsstate.merge import keep_order, three_way
 
-__all__ = ["check", "save_over"]
+__all__ = ["check", "parts_of", "save_over"]
 
 
 def check(ref: Ref, data: bytes, where: str) -> Any:
@@ -33,6 +33,11 @@ def check(ref: Ref, data: bytes, where: str) -> Any:
 
         Model.of(Session).load(value, where)  # pyright: ignore[reportUnknownMemberType]
     return value
+
+
+def parts_of(ref: Ref, data: bytes, where: str) -> Any:
+    """What can be compared and merged of the bytes: the JSON value, or a Markdown document's front matter and text."""
+    return _parts(data, where) if ref.suffix == MARKDOWN else codec.decode_bytes(data, where)
 
 
 def save_over(ref: Ref, base: Blob | None, mine: bytes, where: str) -> Change:

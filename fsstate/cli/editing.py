@@ -1,18 +1,19 @@
 """`edit`: a record in the person's own editor.
 
 - What is not valid is not saved: the editor is offered again, with the error.
-- The editor holds no lock. What others changed meanwhile is merged, or reported as a conflict.
-- The text is never lost: unless it was saved or left unchanged, it is kept in a file, and said where.
+- The editor holds no lock. What others changed meanwhile is merged, or is a conflict: the text is kept beside the
+  record, as with every edit that cannot be merged.
+- The text is never lost: unless it was saved, left unchanged or kept there, it is kept in a file, and said where.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -22,9 +23,10 @@ from fsstate.cli.addresses import Record, find_or_new, owner_of
 from fsstate.cli.base import Command, Settings, pass_settings
 from fsstate.cli.documents import saved
 from fsstate.cli.drafts import check, save_over
-from fsstate.errors import CorruptRecordError, ValidationError
+from fsstate.conflict_copies import keep_mine
+from fsstate.errors import ConflictError, CorruptRecordError, ValidationError
 
-__all__ = ["edit"]
+__all__ = ["Draft", "drafted", "edit", "save_draft"]
 
 # Survives a restart of the machine, unlike /tmp.
 _LASTING: Final = "/var/tmp"  # noqa: S108 - a directory of our own is made there
@@ -41,18 +43,18 @@ def edit(settings: Settings, record: str) -> None:
     """Edit a record in your editor.
 
     The editor is $VISUAL or $EDITOR; for a session it gets the document. The text is checked before it is saved. If
-    somebody else changed the record meanwhile, both changes are kept where they do not meet. If it cannot be saved,
-    your text is kept in a file, and you are told in which. A record that does not exist yet is made.
+    somebody else changed the record meanwhile, both changes are kept where they do not meet; where they do, your text
+    is kept beside the record, for `fsstate resolve`. If it cannot be saved for another reason, you are told in which
+    file it is kept. A record that does not exist yet is made.
     """
     ref = find_or_new(settings, record)
     if ref.suffix == LOG:
         raise click.UsageError(f"{ref} is a log; correct it with any editor: {settings.backend.location(ref)}")
     base = settings.backend.read(ref)
-    with _draft(ref, _NOTHING_YET.get(ref.suffix, b"") if base is None else base.data) as draft:
+    with drafted(ref, _NOTHING_YET.get(ref.suffix, b"") if base is None else base.data) as draft:
         changed = draft.edit()
         if changed:
-            base = _save(settings, ref, base, draft.text())
-            draft.settle()
+            base = save_draft(settings, ref, base, draft)
     if changed and base is not None:
         saved(settings, ref, base.revision)
     elif settings.json:
@@ -62,12 +64,21 @@ def edit(settings: Settings, record: str) -> None:
         output.say("nothing was changed")
 
 
-def _save(settings: Settings, ref: Ref, base: Blob | None, text: bytes) -> Blob | None:
-    where = settings.backend.location(ref)
-    return settings.backend.change(ref, save_over(ref, base, text, where), owner=owner_of(ref))
+def save_draft(settings: Settings, ref: Ref, base: Blob | None, draft: Draft) -> Blob | None:
+    """Save what was made of `base`, merged with what the file holds. In a conflict it is kept beside the record."""
+    backend, text = settings.backend, draft.text()
+    try:
+        saved = backend.change(ref, save_over(ref, base, text, backend.location(ref)), owner=owner_of(ref))
+    except ConflictError as error:
+        keep_mine(backend, ref, error, lambda: text)
+        if error.kept_at is not None:
+            draft.settle()
+        raise
+    draft.settle()
+    return saved
 
 
-class _Draft:
+class Draft:
     """The text while it is edited, in a file named as the record."""
 
     def __init__(self, path: str, ref: Ref, before: bytes) -> None:
@@ -76,7 +87,7 @@ class _Draft:
         self._before = before
         self._settled = False
 
-    def edit(self) -> bool:
+    def edit(self, check: Callable[[Ref, bytes, str], Any] = check) -> bool:
         """Run the editor until the text is valid or the person gives up; return whether it was changed."""
         while True:
             _run_editor(self.path)
@@ -110,14 +121,14 @@ class _Draft:
 
 
 @contextmanager
-def _draft(ref: Ref, before: bytes) -> Generator[_Draft]:
+def drafted(ref: Ref, before: bytes) -> Generator[Draft]:
     """A draft in a directory of its own, which goes with it unless the text is to be kept."""
     import shutil
     import tempfile
 
     lasting = os.environ.get("TMPDIR") is None and os.access(_LASTING, os.W_OK | os.X_OK)
     folder = tempfile.mkdtemp(prefix="fsstate-edit-", dir=_LASTING if lasting else None)
-    draft = _Draft(str(Path(folder, ref.name + ref.suffix)), ref, before)
+    draft = Draft(str(Path(folder, ref.name + ref.suffix)), ref, before)
     try:
         Path(draft.path).write_bytes(before)
         yield draft

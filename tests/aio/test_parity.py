@@ -44,6 +44,7 @@ PAIRS: list[tuple[type, type]] = [
 INSIDE = {
     *("filling", "keep_within_limits"),
     *("ref_of", "put_change", "create_change", "update_change", "open_edit", "change_each", "saved", "prepare"),
+    "handed_out",
     *(
         "encode",
         "compose",

@@ -42,7 +42,7 @@ def drafts(tmp_path: Path) -> list[Path]:
 
 def kept(message: str) -> Path:
     """The file in which the text was kept, as the message says."""
-    match = re.search(r"your text is kept in (\S+)", message)
+    match = re.search(r"(?:your text|mine) is kept in ([^\s:;]+)", message)
     assert match is not None, message
     return Path(match[1])
 
@@ -194,12 +194,16 @@ def test_changes_that_do_not_meet_are_both_kept(cli: Cli, editor: Editor, store:
     assert cli.out("cat", "agents/planner") == '{\n  "model": "m2",\n  "runs": 2\n}\n'
 
 
-def test_changes_that_meet_are_a_conflict(cli: Cli, editor: Editor, store: Store) -> None:
+def test_changes_that_meet_are_a_conflict(cli: Cli, editor: Editor, store: Store, tmp_path: Path) -> None:
     script = while_editing('put agents/planner \'{"model": "m3", "runs": 1}\'')
     done = cli.run("edit", "agents/planner", env=editor(script))
     message = done.stderr.decode()
     assert (done.returncode, message.count("\n")) == (3, 1)
     assert "$.model" in message
+    # Beside the record, and nowhere else.
+    assert kept(message).parent == Path(store.path, "agents")
+    assert [each.path for each in store.conflicts()] == [str(kept(message))]
+    assert drafts(tmp_path) == []
     assert json.loads(kept(message).read_text())["model"] == "m2"
     assert store.collection("agents")["planner"]["model"] == "m3"
 

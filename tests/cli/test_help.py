@@ -17,6 +17,7 @@ NAMES = [
     "bench",
     "cat",
     "completion",
+    "conflicts",
     "demo",
     "edit",
     "export",
@@ -29,6 +30,7 @@ NAMES = [
     "prune",
     "put",
     "recover",
+    "resolve",
     "restore",
     "rm",
     "search",
@@ -113,6 +115,8 @@ def test_completion_script(cli: Cli, shell: str) -> None:
         ("fsstate show agents/p", ["agents/planner.json"]),
         ("fsstate log audit/", ["audit/trail.jsonl"]),
         ("fsstate ls ", ["agents", "audit", "sessions"]),
+        ("fsstate resolve ", ["agents/planner.json", "sessions/fixed-id.json"]),
+        ("fsstate resolve ag", ["agents/planner.json"]),
         ("fsstate show fix", ["fixed-id"]),
         ("fsstate export claude-code fix", ["fixed-id"]),
         ("fsstate completion f", ["fish"]),
@@ -122,6 +126,8 @@ def test_the_shell_completes(cli: Cli, store: fsstate.Store, words: str, wanted:
     store.collection("agents").put("planner", {})
     store.journal("audit", "trail").append("x")
     store.sessions.create(id="fixed-id")
+    for kept in ("agents/planner", "sessions/fixed-id"):
+        (cli.directory / f"{kept}.conflict-2026-11-28T184512Z-1f3a.json").write_text("{}")
     more = {"_FSSTATE_COMPLETE": "bash_complete", "COMP_WORDS": words, "FSSTATE_STORE": str(cli.directory)}
     more["COMP_CWORD"] = str(len(words.split(" ")) - 1)
     done = subprocess.run(PROGRAM, env=environment(**more), capture_output=True, text=True, check=False)

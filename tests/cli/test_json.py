@@ -20,6 +20,7 @@ RUNS: dict[str, list[str]] = {
     "bench": ["--seconds", "0.1"],
     "cat": ["agents/planner", "mine"],
     "completion": ["bash"],
+    "conflicts": [],
     "demo": ["DIR"],
     "edit": ["agents/planner"],
     "export claude-code": ["talk", "--output", "DIR"],
@@ -35,6 +36,7 @@ RUNS: dict[str, list[str]] = {
     "prune": ["--keep", "1", "--dry-run"],
     "put": ["agents/planner", "{}"],
     "recover": [],
+    "resolve": ["agents/planner"],
     "restore": ["--all"],
     "rm": ["agents/planner"],
     "search": ["found"],
@@ -61,6 +63,7 @@ def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     with closing(sqlite3.connect("zero.db")) as connection:
         connection.executescript(ZERO)
     store.collection("agents").put("planner", {"a": 1})
+    (cli.directory / "agents/planner.conflict-2026-11-28T184512Z-1f3a.json").write_text('{"a": 2}\n')
     store.journal("audit", "trail").append("made")
     session = store.sessions.create(label="mine")
     store.session(session.id).messages.append("user", "Hi")

@@ -69,6 +69,13 @@ def test_an_edit_of_the_same_field_is_refused_and_the_persons_file_stays(
     assert caught.value.theirs["mood"] == "busy"
     assert caught.value.fields == ("$.mood",)
     assert agents["planner"]["mood"] == "busy"
+    # What was to be saved stands beside it, until somebody decides.
+    (conflict,) = store.conflicts()
+    assert (conflict.record, conflict.path) == ("agents/planner.json", caught.value.kept_at)
+    shell(f'sed -i \'s/"n": 0/"n": 7/\' {Path(conflict.path).name}', store)
+    store.resolve(conflict, "mine")
+    assert agents["planner"] == {"mood": "angry", "n": 7, "note": "x"}
+    assert store.conflicts() == []
 
 
 @pytest.mark.parametrize("editor", EDITORS)
@@ -95,6 +102,18 @@ def test_a_put_with_a_revision_sees_what_a_person_saved(store: Store, agents: Co
     assert agents["planner"]["mood"] == "busy"
 
 
+@pytest.mark.parametrize("editor", EDITORS)
+def test_a_put_that_merges_keeps_what_a_person_saved(store: Store, agents: Collection[Any], editor: str) -> None:
+    revision = agents.revision("planner")
+    meanwhile(store, editor)
+    agents.put("planner", {"mood": "calm", "n": 5, "note": "x"}, expect=revision, merge=True)
+    assert agents["planner"] == {"mood": "busy", "n": 5, "note": "x"}
+    with pytest.raises(ConflictError):
+        agents.put("planner", {"mood": "sad", "n": 0, "note": "x"}, expect=revision, merge=True)
+    assert agents["planner"]["mood"] == "busy"
+    assert [each.record for each in store.conflicts()] == ["agents/planner.json"]
+
+
 def test_a_person_who_saves_nonsense_is_told_of_and_loses_nothing(store: Store, agents: Collection[Any]) -> None:
     editing = agents.open_edit("planner")
     editing.value["n"] = 1
@@ -102,6 +121,9 @@ def test_a_person_who_saves_nonsense_is_told_of_and_loses_nothing(store: Store, 
     with pytest.raises(CorruptRecordError, match=r"planner\.json, line 3"):
         editing.commit()
     assert '"n": zero' in Path(agents.path_of("planner")).read_text()
+    (conflict,) = store.conflicts()
+    store.resolve(conflict, "mine")
+    assert agents["planner"]["n"] == 1
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -182,10 +182,12 @@ def test_names_that_no_file_of_a_store_can_have(store: Store, source: Path, writ
     write("agents/a:b.json", {"n": 1})
     write("who?/x.json", {"n": 2})
     write("sessions/CON.json", SESSION)
+    write("notes/a.conflict-2026-11-28T184512Z-1f3a.json", {"n": 3})
     report = import_oxios(store, source)
     assert report.problems == []
     assert store.collection("agents").names() == ["a%3Ab"]
     assert store.collection("who%3F")["x"] == {"n": 2}
+    assert store.collection("notes")["a%2Econflict-2026-11-28T184512Z-1f3a"] == {"n": 3}
     assert store.sessions["%43ON"].metadata["oxios"] == {"id": "s1"}
 
 

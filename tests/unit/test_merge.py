@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsstate.merge import keep_order, overlay, same, three_way
+from fsstate.merge import differences, keep_order, overlay, same, three_way
 
 SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.floats(-1, 1) | st.text("ab", max_size=2)
 KEYS = st.sampled_from(["id", "a", "b", "c"])
@@ -157,3 +157,28 @@ def test_order_is_kept_at_every_depth() -> None:
         {"b": [{"y": 1, "x": 2}], "a": {"d": 1, "c": 2}}, {"a": {"c": 0, "d": 0}, "b": [{"x": 0, "y": 0}]}
     )
     assert repr(ordered) == "{'a': {'c': 2, 'd': 1}, 'b': [{'x': 2, 'y': 1}]}"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "places"),
+    [
+        ({"a": 1, "b": 1}, {"b": 1, "a": 1}, []),
+        ({"a": 1}, {"a": 1.0}, ["$.a"]),
+        ({"a": 1, "b": 2}, {"b": 3, "c": 4}, ["$.a", "$.b", "$.c"]),
+        ({"a": {"b": [1]}}, {"a": {"b": [2]}}, ["$.a.b"]),
+        ([{"id": 3, "n": 1}, {"id": 4}], [{"id": 3, "n": 2}], ["$[id=3].n", "$[id=4]"]),
+        ([1], {"a": 1}, ["$"]),
+        ([], {}, ["$"]),
+        ({}, [{"id": 1}], ["$"]),
+    ],
+)
+def test_differences(one: Any, other: Any, places: list[str]) -> None:
+    assert sorted(differences(one, other)) == places
+
+
+@given(VALUES, VALUES)
+def test_what_differs_has_differences(one: Any, other: Any) -> None:
+    found = list(differences(one, other))
+    assert (found == []) == same(one, other) or "id" in repr((one, other))
+    assert sorted(differences(other, one)) == sorted(found)
+    assert len(set(found)) == len(found)

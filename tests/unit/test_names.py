@@ -1,5 +1,6 @@
 import json
 import os
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fsstate.errors import InvalidNameError
-from fsstate.names import MAX_BYTES, check_category, check_name, check_segment, is_name, quote_name, unquote_name
+from fsstate.names import (
+    MAX_BYTES,
+    check_category,
+    check_name,
+    check_segment,
+    copy_in,
+    is_name,
+    name_of_copy,
+    quote_name,
+    unquote_name,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text("aAN.%/ conuljsm1é\ud800\ude00")
 
 GOOD = ["a", "planner", "0198c3aa-11", "a b", "a.b", "é", "日本語", "x" * 200, "%", "a%2Fb", "a.json", "con1", "nulls"]
+GOOD += [f"a.conflict-{rest}" for rest in ("2026-02-29T184512Z-1f3a", "2026-11-28T184512Z-1F3A", "x")]
 BAD = [
     ("", "empty"),
     (".", "directory"),
@@ -35,6 +47,8 @@ BAD = [
     ("LPT9", "Windows"),
     ("COM¹", "Windows"),
     ("a\ud800", "UTF-8"),
+    ("a.conflict-2026-11-28T184512Z-1f3a", "conflict copy of 'a'"),
+    ("a.b.conflict-2024-02-29T000000Z-0000", r"conflict copy of 'a\.b'"),
     ("x" * 201, "201 bytes"),
     ("é" * 101, "202 bytes"),
 ]
@@ -156,3 +170,30 @@ def test_naughty_strings(shared_data: Path) -> None:
     for name, text in names.items():
         assert check_segment(name) == name
         assert unquote_name(name) == text
+
+
+SINCE_1900 = st.datetimes(min_value=datetime(1900, 1, 1))  # noqa: DTZ001 - Hypothesis wants it so
+
+
+@given(st.text("ab.é-", min_size=1, max_size=10).filter(is_name), SINCE_1900)
+def test_a_copy_tells_whose_it_is_and_when_it_was_kept(name: str, time: datetime) -> None:
+    at = time.replace(tzinfo=UTC, microsecond=0)
+    copy = name_of_copy(name, at)
+    assert copy_in(copy) == (name, at)
+    assert not is_name(copy)
+    assert unquote_name(quote_name(copy)) == copy
+    assert is_name(quote_name(copy))
+    assert len(copy.encode()) <= len(name.encode()) + 255 - MAX_BYTES - len(".json")
+
+
+@given(ANY_TEXT)
+def test_any_text_that_ends_like_a_copy_can_be_quoted(text: str) -> None:
+    assume(len(text) < 20)
+    made = f"{text}.conflict-2026-11-28T184512Z-1f3a"
+    assert is_name(quote_name(made))
+    assert unquote_name(quote_name(made)) == made
+
+
+def test_a_copy_is_named_in_utc() -> None:
+    there = datetime(2026, 11, 28, 20, 45, 12, tzinfo=timezone(timedelta(hours=2)))
+    assert name_of_copy("planner", there).startswith("planner.conflict-2026-11-28T184512Z-")

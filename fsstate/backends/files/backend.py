@@ -33,7 +33,9 @@ from fsstate.backends.base import (
     Survey,
     Unknown,
 )
+from fsstate.backends.contents import RecentContents
 from fsstate.backends.files import log_lines, misnamed
+from fsstate.backends.files.copies import copies
 from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.documents import Documents, Signature
 from fsstate.backends.files.flocks import Lockable
@@ -70,6 +72,7 @@ class FileBackend:
     def __init__(self, root: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
         self.root: str = os.path.abspath(root)
         self.options = (options or StoreOptions()).checked()
+        self.contents = RecentContents()
         self._closed = False
         self._tree = Tree(self.root, self.options)
         self._locks = RecordLocks(self._tree, self.options.file_mode)
@@ -169,6 +172,10 @@ class FileBackend:
             return []
         found = [name.removesuffix(suffix) for name in directory.files() if name.endswith(suffix)]
         return misnamed.sift(found, directory.path, suffix, refused)
+
+    def copies(self, category: str, refused: list[StorageError], *, below: bool) -> Iterator[Ref]:
+        self._require_open()
+        return copies(self._tree, category, refused, below=below)
 
     def categories(self, below: str = "") -> list[str]:
         self._require_open()

@@ -1,4 +1,7 @@
-"""Files and folders that stand in the store under names that fsstate refuses: other programs may have made them."""
+"""Files and folders that stand in the store under names that fsstate refuses: other programs may have made them.
+
+Conflict copies are no records either, and nothing is wrong with them: they are left out without a word.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from fsstate import names
+from fsstate.backends.base import JSON, MARKDOWN
 from fsstate.errors import CorruptRecordError, InvalidNameError
 
 __all__ = ["sift"]
@@ -24,7 +28,7 @@ def sift(
     """Return those of the names that fsstate accepts, sorted; the others go to `refused`, or are logged once each."""
     kept = sorted(filter(names.is_name, found))
     if len(kept) < len(found):
-        flaws = _flaws(sorted(found), folder, suffix)
+        flaws = _flaws(sorted(set(found).difference(kept)), folder, suffix)
         if refused is not None:
             refused.extend(flaws)
         else:
@@ -33,9 +37,13 @@ def sift(
     return kept
 
 
-def _flaws(found: Iterable[str], folder: str, suffix: str) -> list[CorruptRecordError]:
+def _flaws(others: Iterable[str], folder: str, suffix: str) -> list[CorruptRecordError]:
+    return [_flaw(name, folder, suffix) for name in others if not _is_meant(name, suffix)]
+
+
+def _is_meant(name: str, suffix: str) -> bool:
     # What begins with a dot is hidden: editors and file managers put such files everywhere.
-    return [_flaw(name, folder, suffix) for name in found if name and name[0] != "." and not names.is_name(name)]
+    return name.startswith(".") or not name or (suffix in (JSON, MARKDOWN) and names.is_copy(name))
 
 
 def _flaw(name: str, folder: str, suffix: str) -> CorruptRecordError:
