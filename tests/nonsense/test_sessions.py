@@ -138,6 +138,10 @@ class Sessions(Machine):
         self.both(lambda store: (store.sessions.titles(), store.sessions.find_title(title)))
         self.both(lambda store: store.sessions.owned_by("u1").list(limit=None))
 
+    @rule(words=st.sampled_from(["hello", "a OR b", "-a", '"a b', "a*", "", "*", "OR", "(", "\0", "\ud800", "ü" * 500]))
+    def search(self, words: str) -> None:
+        self.both(lambda store: [hit._replace(score=0.0) for hit in store.search(words)])
+
     # Messages
 
     @rule(id=st.none() | message_ids, parent=message_ids | st.none(), content=contents, model=st.none() | st.just("gpt"))
