@@ -24,12 +24,12 @@ _SMALL: Final = 4096
 
 
 def fuzz(read: Read, seeds: Sequence[bytes], *, inputs: int = 0, seconds: float = 0) -> None:
-    """Read so many inputs made of the seeds, or for so many seconds. Fails with the smallest input that it finds."""
+    """Read the seeds, and so many inputs made of them, or for so many seconds. Fails with the smallest input that it finds."""
     chosen = int(os.environ.get("FSSTATE_NONSENSE_SEED") or random.SystemRandom().randrange(1 << 32))
     chance, end = random.Random(chosen), time.monotonic() + seconds
     done = 0
     for data in _inputs(seeds, chance):
-        if done >= inputs and (done % 64 or time.monotonic() >= end):
+        if done >= inputs + len(seeds) and (not seconds or time.monotonic() >= end):
             break
         done += 1
         error = _error_of(read, data)

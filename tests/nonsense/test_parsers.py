@@ -345,7 +345,7 @@ def use_mark(place: Place, data: bytes) -> None:
     sound = path.read_bytes()
     path.write_bytes(data)
     try:
-        with Store(place.root) as store:
+        with Store(place.root, StoreOptions(durability="process")) as store:
             assert store.collection("agents").get("sound") == {"status": "idle"}
         assert path.read_bytes() == data
     finally:

@@ -76,6 +76,7 @@ damaged = st.sampled_from(
         b'<<<<<<< HEAD\n{"a": 1}\n=======\n{"a": 2}\n>>>>>>> other\n',
         b"[" * 100_000,
         b"9" * 5000,
+        *(b'{"n":' + b"[" * depth + b"]" * depth + b',"tags":' + b'{"a":' * depth + b"1" + b"}" * (depth + 1) for depth in (260, 480, 960)),
         b"---\na: [\n---\ntext\n",
         b"\xc3",
     ]
