@@ -224,7 +224,9 @@ def take_cells(bench: Bench, data: bytes) -> None:
     places = [(table, column) for table, rows in ROWS.items() for column in rows[0]]
     wanted = places[(data[0] if data else 0) % len(places)]
     kind = data[1] % 4 if len(data) > 1 else 0
-    cell: Any = [data[2:].decode("utf-8", "replace"), data[2:], int.from_bytes(data[2:9], "big", signed=True), 1.5][kind]
+    cell: Any = [data[2:].decode("utf-8", "replace"), data[2:], int.from_bytes(data[2:9], "big", signed=True), 1.5][
+        kind
+    ]
     path = bench.source / "state.db"
     # What NOT NULL forbids is no cell of a database.
     database(path, lambda table, column, old: cell if (table, column) == wanted else old)
@@ -272,7 +274,11 @@ def test_importers_for_long(name: str, bench: Bench, tmp_path: Path, soak_second
 
 def test_real_transcripts_of_every_program(bench: Bench, shared_data: Path) -> None:
     """Also those of programs that it does not know: their rows are kept, or told, and come back."""
-    found = [path for folder in ("agent-sessions", "pi-mono", "claude-code-log") for path in (shared_data / folder).rglob("*.jsonl")]
+    found = [
+        path
+        for folder in ("agent-sessions", "pi-mono", "claude-code-log")
+        for path in (shared_data / folder).rglob("*.jsonl")
+    ]
     if not found:
         pytest.skip("needs the transcripts of agent-sessions, pi-mono and claude-code-log")
     for path in found:

@@ -179,7 +179,9 @@ PURE: Final = {
     "quoted name": Reader(unquote, [b"a%2Fb", b"%", b"%FF", b"%C3%BC", b"%ED%A0%80", b"%2"]),
     "category": Reader(read_category, [b"teams/red/agents", b"a", b"a/../b", b"a//b", b".fsstate/trash", b"a.json/b"]),
     "cursor": Reader(read_cursor, [(CURSOR or "").encode(), b"", b"W10=", b"e30="]),
-    "query": Reader(read_query, [b'red "a phrase" beg* OR x -y', "東京 snake_case".encode(), b"-a", b'"', b"NOT OR AND"]),
+    "query": Reader(
+        read_query, [b'red "a phrase" beg* OR x -y', "東京 snake_case".encode(), b"-a", b'"', b"NOT OR AND"]
+    ),
     "record": Reader(read_record, [b"agents/planner.json", b"a/b/c.jsonl", b"x.md", b"/.md", b"a/.json"]),
 }
 slow = {"note": 10}

@@ -72,7 +72,10 @@ class Plans(Machine):
     def put(self, id: str, team: Any, status: str, size: float) -> None:
         self.both(lambda store: self.of(store).put(Plan(id=id, team=team, status=status, size=size)))
 
-    @rule(id=ids, fields=st.fixed_dictionaries({}, optional={"status": statuses, "title": texts, "team": teams, "no": teams}))
+    @rule(
+        id=ids,
+        fields=st.fixed_dictionaries({}, optional={"status": statuses, "title": texts, "team": teams, "no": teams}),
+    )
     def change(self, id: str, fields: dict[str, Any]) -> None:
         self.both(lambda store: self.of(store).change(id, **fields))
 
@@ -129,7 +132,9 @@ class Plans(Machine):
 
     @rule()
     def recover(self) -> None:
-        self.both(lambda store: [(each.category, each.id, each.status, each.is_alive) for each in self.of(store).in_flight()])
+        self.both(
+            lambda store: [(each.category, each.id, each.status, each.is_alive) for each in self.of(store).in_flight()]
+        )
         self.both(lambda store: self.of(store).recover())
 
     @rule()
@@ -160,7 +165,9 @@ class Plans(Machine):
         self.pair.reindex() if reindex else self.pair.reopen()
 
 
-keys = st.sampled_from(["a", "a/b", "a/b/c", "ü", "x.json", "CON", "", "a//b", "..", ".", "\0", "k" * 300, "%", "a%2Fb"])
+keys = st.sampled_from(
+    ["a", "a/b", "a/b/c", "ü", "x.json", "CON", "", "a//b", "..", ".", "\0", "k" * 300, "%", "a%2Fb"]
+)
 
 
 class SettingsAndJobs(Machine):

@@ -21,8 +21,12 @@ from tests.nonsense.values import damaged, json_values, layouts, texts
 IDS = ["session-a", "session-b", "session-ab", "s", "ü"]
 session_ids = st.sampled_from([*IDS, *IDS, "", "a.json", "no/such", "missing"])
 message_ids = st.sampled_from(["m1", "m2", "m3", "m4", "lost"])
-contents = texts | st.lists(st.dictionaries(st.sampled_from(["type", "text"]), texts, max_size=2), max_size=2) | json_values
-metadata = st.none() | st.dictionaries(st.sampled_from(["title", "k", "project_id"]), texts | st.integers(0, 2), max_size=2)
+contents = (
+    texts | st.lists(st.dictionaries(st.sampled_from(["type", "text"]), texts, max_size=2), max_size=2) | json_values
+)
+metadata = st.none() | st.dictionaries(
+    st.sampled_from(["title", "k", "project_id"]), texts | st.integers(0, 2), max_size=2
+)
 labels = st.none() | st.sampled_from(["red", " red ", "", "session-a", "Ünder"])
 times = st.sampled_from([BEGINNING + timedelta(seconds=n) for n in (0, 20, 60)] + [datetime(2026, 1, 1), None])  # noqa: DTZ001
 filters = st.fixed_dictionaries(
@@ -42,7 +46,9 @@ filters = st.fixed_dictionaries(
         "last_model": st.sampled_from(["gpt", Prefix("g")]),
     },
 )
-orders = st.sampled_from(["-updated_at", "updated_at", "created_at", "title", "-title", "-message_count", "id", "nothing"])
+orders = st.sampled_from(
+    ["-updated_at", "updated_at", "created_at", "title", "-title", "-message_count", "id", "nothing"]
+)
 
 
 class Sessions(Machine):
@@ -59,7 +65,9 @@ class Sessions(Machine):
 
     # Sessions
 
-    @rule(id=session_ids, user=st.sampled_from([None, "u1", "u2"]), title=st.none() | texts, label=labels, more=metadata)
+    @rule(
+        id=session_ids, user=st.sampled_from([None, "u1", "u2"]), title=st.none() | texts, label=labels, more=metadata
+    )
     def create(self, id: str, user: Any, title: Any, label: Any, more: Any) -> None:
         self.both(lambda store: store.sessions.create(id=id, user_id=user, title=title, label=label, metadata=more))
         self.choose(id)
@@ -144,7 +152,9 @@ class Sessions(Machine):
 
     # Messages
 
-    @rule(id=st.none() | message_ids, parent=message_ids | st.none(), content=contents, model=st.none() | st.just("gpt"))
+    @rule(
+        id=st.none() | message_ids, parent=message_ids | st.none(), content=contents, model=st.none() | st.just("gpt")
+    )
     def append(self, id: Any, parent: Any, content: Any, model: Any) -> None:
         given = {} if parent == "lost" else {"parent": parent}
         self.both(lambda store: self.messages(store).append("user", content, id=id, model=model, **given))

@@ -32,7 +32,9 @@ documents = st.fixed_dictionaries(
     optional={
         "status": st.sampled_from(["idle", "busy", "ready", 1, True, 1.0, None]),
         "n": st.integers(-3, 3) | st.sampled_from([2**70, 0.5, -0.0, None, "3"]),
-        "updated_at": st.sampled_from(["2025-01-01T00:00:00Z", "2027-05-05T05:05:05+05:00", 1735689600, "soon", 10**400]),
+        "updated_at": st.sampled_from(
+            ["2025-01-01T00:00:00Z", "2027-05-05T05:05:05+05:00", 1735689600, "soon", 10**400]
+        ),
         "tags": st.lists(st.sampled_from(["a", "b", "ü", 1]), max_size=3),
         "title": texts,
         "pinned": st.booleans(),
@@ -76,7 +78,10 @@ damaged = st.sampled_from(
         b'<<<<<<< HEAD\n{"a": 1}\n=======\n{"a": 2}\n>>>>>>> other\n',
         b"[" * 100_000,
         b"9" * 5000,
-        *(b'{"n":' + b"[" * depth + b"]" * depth + b',"tags":' + b'{"a":' * depth + b"1" + b"}" * (depth + 1) for depth in (260, 480, 960)),
+        *(
+            b'{"n":' + b"[" * depth + b"]" * depth + b',"tags":' + b'{"a":' * depth + b"1" + b"}" * (depth + 1)
+            for depth in (260, 480, 960)
+        ),
         b"---\na: [\n---\ntext\n",
         b"\xc3",
     ]
