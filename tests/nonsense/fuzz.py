@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-import pytest
-
 from fsstate.errors import FsStateError
 from tests.nonsense.counts import COUNT
 from tests.nonsense.values import mutated
@@ -35,7 +33,8 @@ def fuzz(read: Read, seeds: Sequence[bytes], *, inputs: int = 0, seconds: float 
         error = _error_of(read, data)
         if error is not None:
             least = _smaller(read, data, type(error)) if len(data) <= _SMALL else data
-            pytest.fail(f"{type(error).__name__}: {error}\nfor {least!r}\nwith FSSTATE_NONSENSE_SEED={chosen}")
+            error.add_note(f"for {least!r}\nwith FSSTATE_NONSENSE_SEED={chosen}")
+            raise error
 
 
 def _inputs(seeds: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:

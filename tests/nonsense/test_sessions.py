@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
@@ -148,7 +149,7 @@ class Sessions(Machine):
 
     @rule(words=st.sampled_from(["hello", "a OR b", "-a", '"a b', "a*", "", "*", "OR", "(", "\0", "\ud800", "ü" * 500]))
     def search(self, words: str) -> None:
-        self.both(lambda store: [hit._replace(score=0.0) for hit in store.search(words)])
+        self.both(lambda store: [msgspec.structs.replace(hit, score=0.0) for hit in store.search(words)])
 
     # Messages
 
