@@ -237,19 +237,20 @@ def _decode(data: bytes, where: str, option: int, line: int | None, offset: int 
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _Source(data, where, line, offset).parse(surely_flawed=True), False
-    if _comes_back(value, body, option):
+    written = _written(value, option)
+    # Written as the bytes that it was read from: then parsing lost nothing.
+    if written == body:
         return value, body is data
-    return _Source(data, where, line, offset).parse(surely_flawed=False), body is data and _LONG_NUMBER.search(
-        body
-    ) is None
+    source = _Source(data, where, line, offset)
+    return source.parse(surely_flawed=written is None), body is data and _LONG_NUMBER.search(body) is None
 
 
-def _comes_back(value: object, data: bytes, option: int) -> bool:
-    """Whether the value is written as the bytes that it was read from: then parsing lost nothing."""
+def _written(value: object, option: int) -> bytes | None:
+    """A parsed value as it would be stored; None for one that is nested too deeply."""
     try:
-        return orjson.dumps(value, option=option) == data
+        return orjson.dumps(value, option=option)
     except orjson.JSONEncodeError:
-        return False
+        return None
 
 
 class _Source(NamedTuple):
@@ -325,8 +326,8 @@ def _survey(text: str) -> _Flaw | None:
         if word == ":":
             flaw = _duplicate(json.loads(key), key_at, open_keys)
         else:
-            flaw = _flaw_of_word(word, match.start())
             _follow(word, open_keys)
+            flaw = _flaw_of_word(word, match.start()) or _flaw_of_depth(open_keys, match.start())
         if flaw is not None:
             return flaw
         key, key_at = word, match.start()
@@ -359,6 +360,13 @@ def _flaw_of_word(word: str, position: int) -> _Flaw | None:
     if any(mark in word for mark in ".eE") and word[-1].isdigit() and math.isinf(float(word)):
         return _Flaw(f"the number {word[:40]} is too large for a 64-bit float; write it as a string", position)
     return None
+
+
+def _flaw_of_depth(open_keys: list[_Keys], position: int) -> _Flaw | None:
+    # Not written either, and far fewer levels than what walks through a value can go down.
+    if len(open_keys) <= MAX_DEPTH:
+        return None
+    return _Flaw(f"it is nested more than {MAX_DEPTH} levels deep; flatten it", position)
 
 
 def _flaw_of_string(word: str, position: int) -> _Flaw | None:

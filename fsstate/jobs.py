@@ -190,12 +190,7 @@ def _set(fields: _Fields, key: str, value: object) -> None:
 
 def _percent(progress: object) -> int | float:
     """The progress, at most 100. Raises InvalidValueError for what is none."""
-    if (
-        isinstance(progress, int | float)
-        and not isinstance(progress, bool)
-        and math.isfinite(progress)
-        and progress >= 0
-    ):
+    if isinstance(progress, int | float) and not isinstance(progress, bool) and 0 <= progress < math.inf:
         return min(progress, 100)
     raise InvalidValueError(f"progress is a number from 0 to 100, got {progress!r}", at="$.progress")
 

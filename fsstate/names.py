@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -35,6 +36,8 @@ __all__ = [
     "unquote_name",
 ]
 
+# How names of files are written: UTF-8 wherever neither the locale nor PYTHONUTF8=0 says otherwise.
+_FILE_NAMES: Final = sys.getfilesystemencoding().lower()
 # A file name has at most 255 bytes; the rest is for ".jsonl" and for what staged and conflict copies are called.
 MAX_BYTES: Final = 200
 
@@ -234,6 +237,12 @@ def _flaw_on_windows(name: str) -> str | None:
 
 
 def _flaw_in_bytes(name: str) -> str | None:
+    if _FILE_NAMES not in ("utf-8", "utf8") and not name.isascii():
+        # Under these very bytes no other process would find it, and what others wrote has other names here.
+        return (
+            f"it is not ASCII, and this Python writes file names as {_FILE_NAMES}, where a store has UTF-8; "
+            "start it with PYTHONUTF8=1"
+        )
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:

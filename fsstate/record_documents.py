@@ -55,7 +55,8 @@ class RecordDocuments(Collection[T], Generic[T]):
     def name_of(self, key: str) -> str:
         """The name of a record's file. One that another program made may be called by the key itself."""
         name = names.name_for(key)
-        if name == key or not names.is_name(key) or self.contains(name):
+        # A file that is called by the key as another key is quoted holds that other record.
+        if name == key or names.key_of(key) != key or not names.is_name(key) or self.contains(name):
             return name
         return key if self.contains(key) else name
 

@@ -169,7 +169,8 @@ def _offset(zone: str | None) -> timedelta:
 
 
 def _from_number(value: float) -> datetime:
-    if not math.isfinite(value):
+    # An integer may be too large to be asked as a float.
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is not a time: {_EXPECTED}")
     size = abs(value)
     per_second = 1 if size <= 1e11 else 10**3 if size <= 1e14 else 10**6 if size <= 1e17 else 10**9

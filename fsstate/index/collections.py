@@ -23,7 +23,7 @@ __all__ = ["IndexedCollection", "version_of"]
 T = TypeVar("T")
 
 # To be changed whenever something else is kept of the same documents.
-_LAYOUT: Final = "2"
+_LAYOUT: Final = "3"
 # Their code changes with their release, and decides nothing about what a field is called or defaults to.
 _FOREIGN: Final = ("builtins", "typing", "msgspec", "pydantic", "abc")
 _THIS_PROCESS: Final = os.urandom(8).hex()
@@ -50,6 +50,12 @@ class IndexedCollection(Collection[T], Generic[T]):
         """A field of a document, or MISSING."""
         return self._field(value, name)
 
+    def item_of(self, name: str) -> Item[T] | None:
+        """A document with its name, or None when it is gone: one that is there may hold null."""
+        ref = self.ref_of(name)
+        blob = self._backend.read(ref)
+        return None if blob is None else Item(name, self._decode(blob, ref))
+
     def _question(self, where: Where[T], order_by: str | Sequence[str]) -> Question:
         question = super()._question(where, order_by)
         self._check_declared(name for name, _ in question.criteria)
@@ -67,12 +73,8 @@ class IndexedCollection(Collection[T], Generic[T]):
         if fits is not None or not asks or not self._index.serves(self._indexed_view):
             return super()._answer(question, fits)
         return fetch(
-            self._index, self._indexed_view, question, read=self._item, field=self._field_of, place=itemgetter(0)
+            self._index, self._indexed_view, question, read=self.item_of, field=self._field_of, place=itemgetter(0)
         )
-
-    def _item(self, name: str) -> Item[T] | None:
-        value = self.get(name)
-        return None if value is None else Item(name, value)
 
 
 def _field_names(given: Iterable[object]) -> tuple[str, ...]:
@@ -103,10 +105,10 @@ class _Documents(View):
 
     def read(self, folder: str, name: str, *, before: bytes | None, logs: Stamps | None) -> Kept | None:
         """Take the declared fields out of a document."""
-        value = self._collection.get(name)
-        return (
-            None if value is None else Kept({field: self._collection.field_of(value, field) for field in self.fields})
-        )
+        item = self._collection.item_of(name)
+        if item is None:
+            return None
+        return Kept({field: self._collection.field_of(item.value, field) for field in self.fields})
 
 
 def version_of(model: type[Any] | None, fields: Iterable[str]) -> str:

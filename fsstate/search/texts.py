@@ -34,9 +34,17 @@ def value_parts(value: object, skip: Collection[str] = _NOTHING) -> Iterator[Par
 
 def json_parts(data: bytes, skip: Collection[str] = _NOTHING) -> list[Part]:
     """The texts in a JSON document, with their lines. Requires: the document can be parsed."""
-    found = list(value_parts(orjson.loads(data.removeprefix(b"\xef\xbb\xbf")), skip))
+    found = list(value_parts(_loads(data), skip))
     lines = _lines(data.decode("utf-8-sig"), {part.field for part in found}) if found else {}
     return [part._replace(line=lines.get(part.field, 1)) for part in found]
+
+
+def _loads(data: bytes) -> object:
+    try:
+        return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError:
+        # An integer beyond a float's range: only the codec reads these.
+        return codec.decode_bytes(data, "the document")
 
 
 def markdown_parts(data: bytes, where: str) -> list[Part]:

@@ -470,6 +470,15 @@ class TestListing:
         assert bad.names() == ["a", "b", "c"]
         assert "b" in bad
 
+    def test_one_that_is_nested_too_deeply_hides_no_other(self, agents: Collection[Any], elsewhere: Elsewhere) -> None:
+        agents.put("good", {"n": 1})
+        for name, levels in (("deep", 400), ("deeper", 900)):
+            elsewhere(agents.ref_of(name), b'{"n": ' + b"[" * levels + b"]" * levels + b"}")
+        assert [item.name for item in agents.query({"n": 1}, order_by="n")] == ["good"]
+        assert [("254 levels" in str(problem)) for problem in agents.problems()] == [True, True]
+        with pytest.raises(CorruptRecordError, match="254 levels"):
+            agents.update("deep", lambda value: value)
+
     def test_problems(self, bad: Collection[Any]) -> None:
         (problem,) = bad.problems()
         assert isinstance(problem, CorruptRecordError)

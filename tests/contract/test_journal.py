@@ -149,6 +149,14 @@ class TestAppend:
         with pytest.raises(InvalidValueError):
             journal.append_many([("note", {"kind": "other"})])
 
+    def test_integers_beyond_a_float(self, journal: Journal) -> None:
+        numbers = [10**308, 10**309, -(10**400), [10**4000]]
+        for number in numbers:
+            journal.append("sum", number=number)
+        assert [entry["number"] for entry in journal.read()] == numbers
+        assert [entry["number"] for entry in journal.tail(2)] == numbers[2:]
+        assert journal.problems() == []
+
     def test_append_many(self, journal: Journal) -> None:
         journal.append("first")
         assert journal.append_many([("a", {"n": 1}), ("b", {"n": 2, "at": "2026-05-01"})]) == range(2, 4)

@@ -131,6 +131,11 @@ class TestConditions:
             with pytest.raises(TypeError, match="must be whole numbers"):
                 ask({"n": 2}, limit=number)
 
+    def test_documents_that_hold_null_are_there(self, tasks: Any) -> None:
+        tasks.put("null", None)
+        assert names(tasks.query(limit=9))[-4:] == "null"
+        assert tasks.count({"status": None}) == 1
+
     def test_an_object_with_a_name_that_is_no_text(self, tasks: Any) -> None:
         with pytest.raises(TypeError, match="named by texts, got 1"):
             tasks.query({"meta": Contains({1: 2})})

@@ -183,6 +183,15 @@ def test_a_bad_file_hides_no_other(store: Store, elsewhere_in: Elsewhere, caplog
     assert sorted(found(store, "word")) == ["agents/a.json", "notes/n.md"]
 
 
+def test_numbers_beyond_a_float_hide_nothing(store: Store) -> None:
+    store.collection("agents").put("a", {"n": 10**400, "text": "needle"})
+    store.collection("agents").put("b", {"text": "needle"})
+    store.journal("audit", "trail").append("x", n=10**400, text="needle")
+    assert sorted(found(store, "needle", in_=["agents", "audit/trail"])) == [
+        "agents/a.json", "agents/b.json", "audit/trail.jsonl",
+    ]  # fmt: skip
+
+
 def test_messages_in_a_sessions_document(store: Store, elsewhere_in: Elsewhere) -> None:
     document = b'{"id": "s", "user_messages": [{"content": "red hello"}], "agent_responses": [{"content": "red hi"}]}'
     elsewhere_in(Ref("sessions", "s", JSON), document)

@@ -87,6 +87,15 @@ def test_keys_nest(store: Store, settings: Settings) -> None:
     assert settings.keys("milestones") == below
 
 
+def test_a_key_that_looks_as_another_is_quoted_is_another(settings: Settings) -> None:
+    for key, quoted in (("b c?", "b c%3F"), ("%", "%25")):
+        settings.set(key, 1)
+        assert settings.get(quoted) is None
+        assert settings.delete(quoted) is False
+        settings.set(quoted, 2)
+        assert (settings.get(key), settings.get(quoted)) == (1, 2)
+
+
 @pytest.mark.parametrize(
     "key",
     ["session.label.My Label", "a b", "é/ü", "CON", "a.json", "a/b.md/c", "x" * 300, "%", "a%2Fb", ".hidden", "a\\b:c"],

@@ -391,6 +391,9 @@ def test_bad_files_stop_nothing(store: Store, tmp_path: Path) -> None:
     document = tmp_path / "no.json"
     document.write_text('{"rows": []}')
     assert "loglines" in import_transcripts(store, document).problems[0].reason
+    document.write_bytes(b'{"loglines": [' + b"[" * 1000 + b"]" * 1000 + b"]}")
+    # How deep Python reads is its own affair; what it cannot read is told.
+    assert all("nested too deeply" in each.reason for each in import_transcripts(store, document).problems)
     with pytest.raises(fsstate.NotFoundError):
         import_transcripts(store, tmp_path / "nowhere")
 

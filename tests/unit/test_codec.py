@@ -222,6 +222,8 @@ def test_nothing_is_bent_on_write(value: Any) -> None:
         (b'{"a": "\\ud800"}', 1, 7, "surrogate"),
         (b"9" * 5000, 1, 1, "digits"),
         (b"[" * 100_000, 1, 1, "nested too deeply"),
+        (b"[" * 255 + b"]" * 255, 1, 255, "more than 254 levels"),
+        (b'{"a":\n' * 900 + b"1" + b"}" * 900, 255, 1, "more than 254 levels"),
         (b'{"a": "\xff"}', 1, 8, "0xff at offset 7 is not UTF-8"),
         (b'\xef\xbb\xbf{\n"\xc3\xa9\xff": 1}', 2, 3, "0xff at offset 8 is not UTF-8"),
         ('{"a": 1}'.encode("utf-16"), 1, 1, "not UTF-8"),

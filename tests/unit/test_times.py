@@ -104,6 +104,8 @@ def test_datetimes_pass() -> None:
         float("nan"),
         float("inf"),
         10**40,
+        10**400,
+        -(10**400),
         "1e9",
         "١٢٣",
     ],

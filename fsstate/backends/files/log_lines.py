@@ -9,6 +9,7 @@ behind them. None of that was acknowledged, since a flush covers all that was wr
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zlib
@@ -38,6 +39,8 @@ _SEQ: Final = re.compile(rb'\{"seq":([1-9][0-9]{0,17})[,}]')
 _SEQS: Final = re.compile(rb'^\{"seq":([1-9][0-9]{0,17})[,}]', re.MULTILINE)
 # What these find. No line with a greater one is an entry: the numbers behind it would soon be none that JSON holds.
 LARGEST_SEQ: Final = 10**18 - 1
+# The shortest integer that is greater than any float.
+_BEYOND_FLOAT: Final = re.compile(rb"[0-9]{309}")
 _FIRST_BLOCK: Final = 4 * 1024
 _BLOCK: Final = 16 * 1024
 _LARGE_BLOCK: Final = 256 * 1024
@@ -69,7 +72,7 @@ class Marker(LogLine):
 def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLine:
     """Tell what a line, given without its newline, is. Its place is only for the report."""
     try:
-        value: dict[str, object] | list[object] | str | float | None = orjson.loads(data)
+        value = _loads(data)
     except orjson.JSONDecodeError as error:
         return _damaged(data, offset, line, error)
     seq = value.get("seq") if isinstance(value, dict) else None
@@ -77,6 +80,20 @@ def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLin
         reason = f'expected a JSON object with a whole number "seq" from 1 to {LARGEST_SEQ}'
         return BadLine(data, reason, offset, line, 1)
     return Marker(seq, data) if value.get("fsstate") == "trimmed" else LogLine(seq, data)
+
+
+def _loads(data: bytes) -> dict[str, object] | list[object] | str | float | None:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # An integer beyond a float's range is one that the codec writes, and that only the standard library reads.
+        if _BEYOND_FLOAT.search(data) is None:
+            raise
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            pass
+        raise
 
 
 def _damaged(data: bytes, offset: int, line: int | None, error: orjson.JSONDecodeError) -> BadLine:

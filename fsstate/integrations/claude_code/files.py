@@ -142,4 +142,7 @@ def _log_lines(data: bytes) -> bytes:
     if not is_list(rows):
         raise UnreadableError('expected a JSON object with a list "loglines", or a file of JSON lines')
     # By the standard library, which writes every value, half characters included.
-    return b"".join(json.dumps(row).encode() + b"\n" for row in json.loads(data.removeprefix(_BOM))["loglines"])
+    try:
+        return b"".join(json.dumps(row).encode() + b"\n" for row in json.loads(data.removeprefix(_BOM))["loglines"])
+    except RecursionError:
+        raise UnreadableError("it is nested too deeply to be read") from None

@@ -62,7 +62,10 @@ class Database:
         if history is None:
             return int(self.value("PRAGMA user_version"))
         there = self.value("SELECT count(*) FROM sqlite_master WHERE name = ?", history)
-        return int(self.value(f"SELECT max(version) FROM {_quoted(history)}") or 0) if there else 0  # noqa: S608
+        told = self.value(f"SELECT max(version) FROM {_quoted(history)}") if there else 0  # noqa: S608
+        if not isinstance(told, int | None):
+            raise CorruptRecordError(self.path, f"{history} has the version {told!r}, and whole numbers were expected")
+        return told or 0
 
     def value(self, query: str, *given: Any) -> Any:
         """The first cell of what a query gives; None when it gives nothing."""
@@ -73,7 +76,8 @@ class Database:
     def names(self) -> list[str]:
         """The names of the tables, without those that tools keep for themselves."""
         rows = self._run("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name", ())
-        return [row[0] for row in rows if not str(row[0]).startswith(_OWN_TABLES)]
+        # A name that is no text is nobody's: no query could name it.
+        return [row[0] for row in rows if isinstance(row[0], str) and not row[0].startswith(_OWN_TABLES)]
 
     def columns(self, table: str) -> list[str]:
         """The names of a table's columns."""
@@ -131,7 +135,8 @@ class Database:
     def _run(self, query: str, given: Sequence[Any]) -> Iterator[sqlite3.Row]:
         try:
             yield from self._connection.execute(query, given)
-        except sqlite3.Error as error:
+        # Of a damaged schema not even the message, or a column's name, is sure to be a text.
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _explained(self.path, error) from error
 
     def _foreign(self, what: str, reason: str) -> CorruptRecordError:
@@ -152,7 +157,7 @@ def opened(path: str | os.PathLike[str], tables: Mapping[str, Table]) -> Generat
             raise
         except OSError as error:
             raise StorageError.of("read", os.fspath(path), error) from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _explained(os.fspath(path), error) from error
         yield Database(os.fspath(path), connection, tables)
 
@@ -206,7 +211,7 @@ def _stamps(path: Path) -> list[tuple[int, int] | None]:
     ]
 
 
-def _explained(path: str, error: sqlite3.Error) -> Exception:
+def _explained(path: str, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
     text = str(error)
     if "locked" in text or "busy" in text:
         return LockTimeoutError(path, _PATIENCE, "another program keeps the database locked; close it, and try again")

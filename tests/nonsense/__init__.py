@@ -1,0 +1,1 @@
+"""Nonsense: random histories against a model, and random bytes for all that reads."""

@@ -1,0 +1,1 @@
+"""Time and place: clocks, locales, users, Pythons, processes, signals and the end of the interpreter."""
