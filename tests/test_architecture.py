@@ -14,7 +14,7 @@ errors
 codec forks layout names times ids merge models frontmatter options keys conditions \
 merging merging.versions merging.lines merging.stamps merging.notes \
 backends backends.base backends.files backends.memory
-queries cursors retention merging.entries merging.documents diff_text
+queries cursors retention merging.entries merging.marked merging.documents diff_text
 trash
 sweeper trimming prunable
 documents collection markdown journal
@@ -24,7 +24,7 @@ owning_records single
 conversation streams digests session session_documents session_view session_lists session_retention session_scope \
 owned_sessions sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints \
 goals searchable searcher stats \
-merging.logs merging.files
+merging.logs merging.files \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue
 store

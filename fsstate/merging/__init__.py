@@ -2,6 +2,7 @@
 
     versions    what goes in, and what comes out
     documents   JSON by field
+    marked      such a document where changes meet
     entries     the lines of logs, as they are compared
     logs        JSON lines by entry
     notes       Markdown: the text by line, the front matter by field

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, cast
 
 import orjson
 
@@ -106,14 +106,24 @@ def _parsed(data: bytes) -> Line:
         return Line(data, 0, b"!" + data.removesuffix(b"\r"))
     seq: int = row.pop("seq")
     name = None if "update" in row or "kind" in row else row.get("id")
-    place = orjson.dumps([seq, row.get("at"), row.get("kind")])
-    key = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
-    if _LONG_NUMBER.search(data):
-        match = _SEQ.match(data)
-        key = data[match.end() if match else 0 :].removesuffix(b"\r")
-    return Line(data, seq, key, name if isinstance(name, str) else None, place, row.get("fsstate") == "trimmed")
+    place = _key({"seq": seq, "at": row.get("at"), "kind": row.get("kind")}, data)
+    return Line(
+        data, seq, _key(row, data), name if isinstance(name, str) else None, place, row.get("fsstate") == "trimmed"
+    )
+
+
+def _key(row: _Row, data: bytes) -> bytes:
+    """What a row says, whatever its layout; as it stands in its line where that cannot be told without loss."""
+    try:
+        if _LONG_NUMBER.search(data) is None:
+            return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        # It is nested too deeply.
+        pass
+    match = _SEQ.match(data)
+    return data[match.end() if match else 0 :].removesuffix(b"\r")
 
 
 def _is_row(row: object) -> TypeGuard[_Row]:
-    seq: object = row.get("seq") if isinstance(row, dict) else None
+    seq: object = cast("_Row", row).get("seq") if isinstance(row, dict) else None
     return isinstance(seq, int) and not isinstance(seq, bool) and 1 <= seq <= LARGEST_SEQ

@@ -52,7 +52,10 @@ def merge_file(path: str, versions: Versions[bytes], markers: Markers | None = N
     try:
         return MergedFile(*_merge_of(path)(versions, markers, path))
     except FsStateError as error:
-        return MergedFile(*merge_bytes(versions, markers), f"merged by line: {error}")
+        reason = str(error)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    return MergedFile(*merge_bytes(versions, markers), f"merged by line: {reason}")
 
 
 def _merge_of(path: str) -> _Merge:

@@ -59,30 +59,27 @@ class _Place:
         self.is_conflict = is_conflict
 
 
-def merge_log(versions: Versions[bytes], markers: Markers, where: str) -> Merged:
+def merge_log(versions: Versions[bytes], markers: Markers, path: str) -> Merged:
     """Merge three versions of a log; an empty base means that both sides made it.
 
-    `where` is the path, whose name tells a conversation. Raises CorruptRecordError for what is no log at all.
+    `path` tells whether it is a conversation. Raises CorruptRecordError for a side that is no log at all.
     """
     bom = BOM if versions.ours.startswith(BOM) else b""
     versions = versions.map(lambda data: data.removeprefix(BOM))
     front = versions.ours[: common_start(versions)]
     lines = versions.map(lambda data: list(lines_of(data[len(front) :])))
-    if not front and not all(_is_log(each) for each in lines[1:]):
-        raise CorruptRecordError(where, "no line of it is an entry of a log")
+    for side, each in zip(Versions._fields[1:], lines[1:], strict=True):
+        if not front and each and not any(line.seq for line in each):
+            raise CorruptRecordError(side, "no line of it is an entry of a log")
     merging = _Merging(lines._replace(base=without_conflicts(lines.base)))
     places = merging.places()
-    writer = _Writer(markers, where, last_seq(front))
+    writer = _Writer(markers, last_seq(front))
     writer.put_marker(merging.marker(is_empty=not front and not places))
     for place in places:
         writer.put(place)
-    if where.rpartition("/")[2] == _CONVERSATION and not writer.conflicts:
+    if path.rpartition("/")[2] == _CONVERSATION and not writer.conflicts:
         writer.mend_head(front, lines)
     return Merged(bom + front + b"".join(writer.lines), tuple(writer.conflicts))
-
-
-def _is_log(lines: list[Line]) -> bool:
-    return not lines or any(line.seq for line in lines)
 
 
 # --- deciding --------------------------------------------------------------------------------------------------------
@@ -215,11 +212,10 @@ def _edited(base: list[tuple[int, Line]], side: Sequence[Line], left: list[int])
 class _Writer:
     """Writes lines down with seqs that grow."""
 
-    def __init__(self, markers: Markers, where: str, last: int) -> None:
+    def __init__(self, markers: Markers, last: int) -> None:
         self.lines: list[bytes] = []
         self.conflicts: list[str] = []
         self._markers = markers
-        self._where = where
         self._last = last
 
     def put_marker(self, seq: int) -> None:
@@ -261,7 +257,7 @@ class _Writer:
     def _next(self, seq: int) -> int:
         self._last = seq if seq > self._last else self._last + 1
         if self._last > LARGEST_SEQ:
-            raise CorruptRecordError(self._where, "there is no number left for another entry")
+            raise CorruptRecordError("the merged log", "there is no number left for another entry")
         return self._last
 
 

@@ -156,7 +156,7 @@ EARLY, LATE, LATER = (f"2026-01-0{day}T00:00:00.000000Z" for day in (1, 2, 3))
     ],
 )
 def test_times_that_are_stamped_do_not_meet(field: str, base: Any, ours: Any, theirs: Any, merged: Any) -> None:
-    versions = [{} if value is ... else {field: value} for value in (base, ours, theirs)]
+    versions = Versions(base, ours, theirs).map(lambda value: {} if value is ... else {field: value})
     data, conflicts = merge(*versions)
     assert bool(conflicts) == (merged == "conflict")
     if not conflicts:
@@ -179,8 +179,8 @@ def test_a_removed_updated_at_comes_back() -> None:
     ],
 )
 def test_amounts_of_a_goal_add_up(base: Any, ours: Any, theirs: Any, merged: Any) -> None:
-    versions = [{} if value is ... else {"tokens_used": value} for value in (base, ours, theirs)]
-    data, conflicts = merge(*versions, file="state/sessions/s/goal.json")
+    versions = Versions(base, ours, theirs).map(lambda value: {} if value is ... else {"tokens_used": value})
+    data, conflicts = merge(*versions, "state/sessions/s/goal.json")
     assert conflicts == (("$.tokens_used",) if merged is None else ())
     if not conflicts:
         assert same(json.loads(data), {"tokens_used": merged})
