@@ -25,6 +25,10 @@ _WIDTH: Final = 100
 _INDENT: Final = "    "
 # A line of a document whose value, or list member, is a text.
 _TEXT: Final = re.compile(r'(?P<head> *(?:"(?:[^"\\]|\\.)*": )?)(?P<text>"(?:[^"\\]|\\.)*"),?')
+# What cannot be read, and what is nested too deeply to be laid out.
+_ERRORS: Final = (CorruptRecordError, InvalidValueError, RecursionError)
+# Texts that, without quotes, would be taken for another value.
+_OTHER: Final = re.compile(r'["\[{]|(?:-?[0-9.]+(?:[eE][+-]?[0-9]+)?|true|false|null)\Z')
 # What an entry's first line tells, besides its seq.
 _FIRST: Final = ("at", "kind", "role", "update", "id")
 
@@ -37,7 +41,7 @@ def diff_text(name: str, data: bytes) -> bytes:
         return data
     try:
         return _encoded(_document(codec.decode_bytes(data, "")))
-    except (CorruptRecordError, InvalidValueError) as error:
+    except _ERRORS as error:
         return _encoded([_note("no valid document", error)]) + data
 
 
@@ -45,8 +49,8 @@ def _encoded(lines: Iterator[str] | list[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
-def _note(what: str, error: CorruptRecordError | InvalidValueError) -> str:
-    if isinstance(error, InvalidValueError):
+def _note(what: str, error: Exception) -> str:
+    if not isinstance(error, CorruptRecordError):
         return f"! {what}: {error}"
     place = "" if error.line is None else f" (line {error.line}, column {error.column})"
     return f"! {what}: {error.reason}{place}"
@@ -66,17 +70,16 @@ def _document(value: Any) -> Iterator[str]:
 
 def _log(data: bytes) -> Iterator[str]:
     for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        if line.strip():
-            yield from _entry(line.removesuffix(b"\r"))
+        if not line.strip():
+            continue
+        try:
+            yield from [*_entry(codec.decode_line(line, ""))]
+        except _ERRORS as error:
+            yield _note("no entry", error)
+            yield _INDENT + line.decode("utf-8", "backslashreplace")
 
 
-def _entry(line: bytes) -> Iterator[str]:
-    try:
-        row = codec.decode_line(line, "")
-    except CorruptRecordError as error:
-        yield f"! no entry: {error.reason}"
-        yield _INDENT + line.decode("utf-8", "backslashreplace")
-        return
+def _entry(row: dict[str, Any]) -> Iterator[str]:
     seq = row.pop("seq", "?")
     if row.get("fsstate") == "trimmed":
         yield f"#{seq}  trimmed up to here"
@@ -88,18 +91,14 @@ def _entry(line: bytes) -> Iterator[str]:
 
 
 def _field(key: str, value: Any) -> Iterator[str]:
-    text = value if isinstance(value, str) and not _looks_odd(value) else codec.encode_line(value).decode()
+    text = value if isinstance(value, str) else codec.encode_line(value).decode()
     if "\n" not in text and len(text) <= _WIDTH:
-        yield f"{_INDENT}{key}: {text}"
+        is_odd = isinstance(value, str) and (not value or value != value.strip() or _OTHER.match(value))
+        yield f"{_INDENT}{key}: {codec.encode_line(text).decode() if is_odd else text}"
         return
     yield f"{_INDENT}{key}:"
     lines = _folded(text) if isinstance(value, str) else _document(value)
     yield from (f"{_INDENT * 2}{line}".rstrip(" ") for line in lines)
-
-
-def _looks_odd(text: str) -> bool:
-    """Whether a text, without quotes, would be taken for another value, or its ends not be seen."""
-    return text != text.strip() or not text or text[0] in '"[{-0123456789' or text in ("true", "false", "null")
 
 
 def _folded(text: str) -> Iterator[str]:

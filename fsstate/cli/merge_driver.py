@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from fsstate.backends.base import JSON, LOG
 from fsstate.cli import output
 from fsstate.cli.base import Command, Settings, pass_settings
 from fsstate.cli.exits import PROBLEM
@@ -82,11 +83,13 @@ def textconv(settings: Settings, file: str) -> None:
     """
     from fsstate.diff_text import diff_text
 
-    text = diff_text(file, _read(file))
+    data = diff_text(file, _read(file))
+    text = data.decode("utf-8", "backslashreplace")
     if settings.json:
-        output.json_document({"file": file, "text": text.decode("utf-8", "backslashreplace")})
-        return
-    click.echo(text, nl=False)
+        output.json_document({"file": file, "text": text})
+    else:
+        # git's pipe takes UTF-8, whatever the terminal does. Markdown goes through as it is, line ends and all.
+        click.echo(output.visible(text).encode() if file.endswith((JSON, LOG)) else data, nl=False)
 
 
 def _read(path: str) -> bytes:

@@ -107,7 +107,7 @@ def test_one_field_that_both_changed_is_a_conflict() -> None:
 def test_an_entry_that_one_side_changed_and_the_other_removed_is_a_conflict(side: str) -> None:
     changed = [*BASE[:1], entry(2, "B"), *entries(3, "x")]
     versions = Versions(BASE, BASE[:1], BASE[:1])._replace(**{side: changed})
-    data, conflicts = merge(*versions)
+    data, conflicts = merge(versions.base, versions.ours, versions.theirs)
     assert conflicts == ("entry 2",)
     without, with_it = (side_text.count('"B"') for side_text in sorted(sides(data.decode()), key=len))
     assert (without, with_it) == (0, 1)

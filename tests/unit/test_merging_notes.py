@@ -37,8 +37,8 @@ def test_a_note_without_front_matter_is_text(versions: Versions[str]) -> None:
 
 @given(TEXT_VERSIONS, st.sampled_from([HEAD, HEAD.replace("\n", "\r\n"), "\ufeff" + HEAD, "---\n---\n"]))
 def test_front_matter_that_nobody_changed_stays_as_it_is(versions: Versions[str], head: str) -> None:
-    text, met = merge(*versions)
-    data, conflicts = merge(*versions.map(lambda each: head + each))
+    text, met = merge_note(versions.map(str.encode), Markers())
+    data, conflicts = merge_note(versions.map(lambda each: (head + each).encode()), Markers())
     assert data == head.encode() + text
     assert len(conflicts) == len(met)
 
