@@ -31,17 +31,35 @@ _END: Final = re.compile(rb">{7,}(?: |$)")
 class Line(NamedTuple):
     """A line of a log. One without a seq is no entry; a marker is what a trim of everything leaves.
 
-    - `key`: what it says, without its seq; the same for every way to write it.
+    - `said`: the bytes behind the seq, which nearly always tell whether two lines say the same; `key` always does.
     - `id`: the record that it makes, if it makes one: entries of a kind have ids of their own, which mean anything.
-    - `place`: its seq with its time and kind, which stay when somebody edits it.
     """
 
     data: bytes
     seq: int
-    key: bytes
+    said: bytes
     id: str | None = None
-    place: bytes = b""
     is_marker: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """What it says, without its seq; the same for every layout, unless it has numbers that may lose digits."""
+        return self.said if not self.seq or _LONG_NUMBER.search(self.data) else _dumped(self._row(), self.said)
+
+    @property
+    def place(self) -> bytes:
+        """Its seq with its time and kind, which stay when somebody edits it."""
+        row = self._row()
+        return _dumped({"seq": self.seq, "at": row.get("at"), "kind": row.get("kind")}, self.said)
+
+    def says_the_same(self, other: Line) -> bool:
+        """Whether both say the same, under whatever seq."""
+        return self.said == other.said or self.key == other.key
+
+    def _row(self) -> _Row:
+        row: _Row = orjson.loads(self.data)
+        del row["seq"]
+        return row
 
 
 def lines_of(data: bytes) -> Iterator[Line]:
@@ -104,24 +122,19 @@ def _parsed(data: bytes) -> Line:
         row = None
     if not _is_row(row):
         return Line(data, 0, b"!" + data.removesuffix(b"\r"))
-    seq: int = row.pop("seq")
+    match = _SEQ.match(data)
+    said = data[match.end() if match else 0 :].removesuffix(b"\r")
     name = None if "update" in row or "kind" in row else row.get("id")
-    place = _key({"seq": seq, "at": row.get("at"), "kind": row.get("kind")}, data)
-    return Line(
-        data, seq, _key(row, data), name if isinstance(name, str) else None, place, row.get("fsstate") == "trimmed"
-    )
+    is_marker = row.get("fsstate") == "trimmed"
+    return Line(data, row["seq"], said, name if isinstance(name, str) else None, is_marker)
 
 
-def _key(row: _Row, data: bytes) -> bytes:
-    """What a row says, whatever its layout; as it stands in its line where that cannot be told without loss."""
+def _dumped(row: _Row, otherwise: bytes) -> bytes:
     try:
-        if _LONG_NUMBER.search(data) is None:
-            return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
         # It is nested too deeply.
-        pass
-    match = _SEQ.match(data)
-    return data[match.end() if match else 0 :].removesuffix(b"\r")
+        return otherwise
 
 
 def _is_row(row: object) -> TypeGuard[_Row]:

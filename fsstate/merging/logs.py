@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 from fsstate import codec
 from fsstate.backends.base import TRIM_MARKER
@@ -36,9 +36,7 @@ from fsstate.merging.entries import (
 )
 from fsstate.merging.stamps import agreed
 from fsstate.merging.versions import Markers, Merged, Versions
-
-if TYPE_CHECKING:
-    from fsstate.conversation import Tree
+from fsstate.queries import MISSING, Missing
 
 __all__ = ["merge_log"]
 
@@ -112,7 +110,7 @@ class _Merging:
             if mine is not None:
                 behind = mine
                 places[mine] = _decided(line, self._ours[mine], None if other is None else self._theirs[other])
-            elif other is not None and self._theirs[other].key != line.key:
+            elif other is not None and not self._theirs[other].says_the_same(line):
                 restored[behind].append(_Place(None, self._theirs[other], is_conflict=True))
         new = self._new(places)
         ordered = [*restored[-1]]
@@ -153,10 +151,10 @@ def _without_marker(lines: Iterable[Line]) -> list[Line]:
 def _decided(base: Line, ours: Line, theirs: Line | None) -> _Place | None:
     """What becomes of a line of the base that ours still has."""
     if theirs is None:
-        return None if ours.key == base.key else _Place(ours, None, is_conflict=True)
-    if theirs.key in (base.key, ours.key):
+        return None if ours.says_the_same(base) else _Place(ours, None, is_conflict=True)
+    if theirs.says_the_same(base) or theirs.says_the_same(ours):
         return _Place(ours)
-    if ours.key == base.key:
+    if ours.says_the_same(base):
         return _Place(ours, theirs)
     return _both_changed(base, ours, theirs)
 
@@ -181,29 +179,30 @@ def _both_changed(base: Line, ours: Line, theirs: Line) -> _Place:
 
 def _matched(base: Sequence[Line], side: Sequence[Line], *, edits: bool = True) -> dict[int, int]:
     """Where the lines of the base stand in a side: those that say the same, and those that were edited there."""
-    waiting: defaultdict[bytes, deque[int]] = defaultdict(deque)
-    for number, line in enumerate(side):
-        waiting[line.key].append(number)
     found: dict[int, int] = {}
-    for number, line in enumerate(base):
-        if queue := waiting.get(line.key):
-            found[number] = queue.popleft()
+    _match_by(lambda line: line.said, base, side, found)
+    # Few are left, as a rule, and only these need a closer look.
+    _match_by(lambda line: line.key, base, side, found)
     if edits:
-        left = [number for queue in waiting.values() for number in queue]
-        found |= _edited([(number, line) for number, line in enumerate(base) if number not in found], side, left)
+        _match_by(lambda line: line.id, base, side, found)
+        _match_by(lambda line: line.place if line.seq and line.id is None else None, base, side, found)
     return found
 
 
-def _edited(base: list[tuple[int, Line]], side: Sequence[Line], left: list[int]) -> dict[int, int]:
-    by_id = {side[number].id: number for number in left if side[number].id is not None}
-    by_place = {side[number].place: number for number in left if side[number].id is None}
-    found: dict[int, int] = {}
-    for number, line in base:
-        other = by_place.pop(line.place, None) if line.id is None else by_id.pop(line.id, None)
-        # What is no entry has no place of its own.
-        if other is not None and line.seq:
-            found[number] = other
-    return found
+def _match_by(
+    sign: Callable[[Line], bytes | str | None], base: Sequence[Line], side: Sequence[Line], found: dict[int, int]
+) -> None:
+    """Add to what was found the lines that have the same sign, in order. None is no sign."""
+    if len(found) == len(base):
+        return
+    taken = set(found.values())
+    waiting: defaultdict[bytes | str, deque[int]] = defaultdict(deque)
+    for number, line in enumerate(side):
+        if number not in taken and (mark := sign(line)) is not None:
+            waiting[mark].append(number)
+    for number, line in enumerate(base):
+        if number not in found and (queue := waiting.get(sign(line) or b"")):
+            found[number] = queue.popleft()
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -217,6 +216,7 @@ class _Writer:
         self.conflicts: list[str] = []
         self._markers = markers
         self._last = last
+        self._ids: set[str | None] = set()
 
     def put_marker(self, seq: int) -> None:
         """Say that entries up to this seq were trimmed."""
@@ -230,6 +230,7 @@ class _Writer:
         seq = self._next(sides[0].seq) if sides[0].seq else 0
         if not place.is_conflict:
             self.lines.append(numbered(sides[-1].data, seq))
+            self._ids.add(sides[-1].id)
             return
         self.conflicts.append(f"entry {seq}")
         ours, theirs = (
@@ -244,11 +245,14 @@ class _Writer:
         # Of all logs, only this one needs it.
         from fsstate.conversation import Tree
 
-        head = _folded(Tree(), self.lines).head
-        if head is None or not any(line.id == head for lines in versions[1:] for line in lines):
-            # What no side added or changed was not removed.
+        head = next((head for head in map(_head_in, reversed(self.lines)) if not isinstance(head, Missing)), None)
+        was_there = any(line.id == head for lines in versions for line in lines)
+        if head is None or head in self._ids or not was_there:
             return
-        tree = _folded(Tree(), (*front.split(b"\n"), *self.lines))
+        tree = Tree()
+        for line in (*front.split(b"\n"), *self.lines):
+            with contextlib.suppress(CorruptRecordError):
+                tree.fold(codec.decode_line(line, ""))
         if head not in tree.rows:
             self.lines.append(
                 numbered(codec.encode_line({"seq": 0, "head": tree.end, **_time_of(self.lines)}), self._next(0))
@@ -261,11 +265,13 @@ class _Writer:
         return self._last
 
 
-def _folded(tree: Tree, lines: Iterable[bytes]) -> Tree:
-    for line in lines:
-        with contextlib.suppress(CorruptRecordError):
-            tree.fold(codec.decode_line(line, ""))
-    return tree
+def _head_in(line: bytes) -> str | Missing | None:
+    from fsstate.conversation import head_of
+
+    try:
+        return head_of(codec.decode_line(line, ""))
+    except CorruptRecordError:
+        return MISSING
 
 
 def _time_of(lines: Sequence[bytes]) -> dict[str, Any]:
