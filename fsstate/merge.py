@@ -7,12 +7,23 @@ A list whose members are all objects with a distinct `id` is taken member by mem
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from fsstate.codec import path_to
 
-__all__ = ["differences", "keep_order", "overlay", "same", "three_way"]
+__all__ = [
+    "ABSENT",
+    "Absent",
+    "Meet",
+    "differences",
+    "has_key",
+    "keep_order",
+    "merge_by",
+    "overlay",
+    "same",
+    "three_way",
+]
 
 _Object: TypeAlias = dict[str, Any]
 _Array: TypeAlias = list[Any]
@@ -20,11 +31,13 @@ _Array: TypeAlias = list[Any]
 _ById: TypeAlias = dict[tuple[type, Any], _Object]
 
 
-class _Absent:
-    """What stands for a member that an object does not have: null is a value."""
+class Absent:
+    """What stands for a member that an object or list does not have: null is a value."""
 
 
-_ABSENT: Final = _Absent()
+ABSENT: Final = Absent()
+# Given a place where changes meet, and the value there in base, mine and theirs: says what the merged value holds.
+Meet: TypeAlias = Callable[[str, Any, Any, Any], Any]
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -70,61 +83,82 @@ def three_way(base: Any, mine: Any, theirs: Any) -> tuple[Any, tuple[str, ...]]:
     conflict. At a conflict the merged value holds `mine`; places look like `$.steps[id=3].status`.
     """
     conflicts: list[str] = []
-    merged = _merge(base, mine, theirs, "$", conflicts)
-    return merged, tuple(conflicts)
 
-
-def _merge(base: Any, mine: Any, theirs: Any, at: str, conflicts: list[str]) -> Any:
-    if same(mine, base) or same(mine, theirs):
-        return theirs
-    if same(theirs, base):
+    def note(at: str, _base: Any, mine: Any, _theirs: Any) -> Any:
+        conflicts.append(at)
         return mine
-    if _is_object(mine) and _is_object(theirs) and (_is_object(base) or base is _ABSENT):
-        return _merge_objects(base if _is_object(base) else {}, mine, theirs, at, conflicts)
-    bases, lefts, rights = _by_id([] if base is _ABSENT else base), _by_id(mine), _by_id(theirs)
-    if bases is not None and lefts is not None and rights is not None:
-        return _merge_lists(bases, lefts, rights, at, conflicts)
-    conflicts.append(at)
-    return mine
+
+    return merge_by(base, mine, theirs, note), tuple(conflicts)
 
 
-def _merge_objects(base: _Object, mine: _Object, theirs: _Object, at: str, conflicts: list[str]) -> _Object:
-    merged: _Object = {}
-    for key in theirs | mine:
-        place = path_to(at, key)
-        item = _merge(base.get(key, _ABSENT), mine.get(key, _ABSENT), theirs.get(key, _ABSENT), place, conflicts)
-        if item is not _ABSENT:
-            merged[key] = item
-    return merged
+def merge_by(base: Any, mine: Any, theirs: Any, meet: Meet, *, key: str = "id", at: str = "$") -> Any:
+    """`three_way`, with `meet` to say what becomes of each place where the changes meet.
+
+    What a side lacks is ABSENT, for `meet` and in what it returns. `key` is what tells the members of lists apart; `at`
+    is where the values stand in their document.
+    """
+    return _Merger(meet, key).merge(base, mine, theirs, at)
 
 
-def _merge_lists(base: _ById, mine: _ById, theirs: _ById, at: str, conflicts: list[str]) -> _Array:
-    merged: _Array = []
-    for key in theirs | mine:
-        place = f"{at}[id={key[1]}]"
-        item = _merge(base.get(key, _ABSENT), mine.get(key, _ABSENT), theirs.get(key, _ABSENT), place, conflicts)
-        if item is not _ABSENT:
-            merged.append(item)
-    return merged
+def has_key(value: object, key: str) -> bool:
+    """Whether a value is a list of objects, each of which has a `key` of its own, so that it is merged by them."""
+    return _by_id(value, key) is not None
 
 
-def _by_id(value: object) -> _ById | None:
+class _Merger:
+    def __init__(self, meet: Meet, key: str) -> None:
+        self._meet = meet
+        self._key = key
+
+    def merge(self, base: Any, mine: Any, theirs: Any, at: str) -> Any:
+        if same(mine, base) or same(mine, theirs):
+            return theirs
+        if same(theirs, base):
+            return mine
+        if _is_object(mine) and _is_object(theirs) and (_is_object(base) or base is ABSENT):
+            return self._merge_objects(base if _is_object(base) else {}, mine, theirs, at)
+        bases = _by_id([] if base is ABSENT else base, self._key)
+        lefts, rights = _by_id(mine, self._key), _by_id(theirs, self._key)
+        if bases is not None and lefts is not None and rights is not None:
+            return self._merge_lists(bases, lefts, rights, at)
+        return self._meet(at, base, mine, theirs)
+
+    def _merge_objects(self, base: _Object, mine: _Object, theirs: _Object, at: str) -> _Object:
+        merged: _Object = {}
+        for key in theirs | mine:
+            place = path_to(at, key)
+            item = self.merge(base.get(key, ABSENT), mine.get(key, ABSENT), theirs.get(key, ABSENT), place)
+            if item is not ABSENT:
+                merged[key] = item
+        return merged
+
+    def _merge_lists(self, base: _ById, mine: _ById, theirs: _ById, at: str) -> _Array:
+        merged: _Array = []
+        for key in theirs | mine:
+            place = f"{at}[{self._key}={key[1]}]"
+            item = self.merge(base.get(key, ABSENT), mine.get(key, ABSENT), theirs.get(key, ABSENT), place)
+            if item is not ABSENT:
+                merged.append(item)
+        return merged
+
+
+def _by_id(value: object, name: str = "id") -> _ById | None:
     """A list's members by id; None when it is no list, or not every member has an id of its own."""
     if not _is_array(value):
         return None
     members: _ById = {}
     for member in value:
-        key = _id_of(member)
+        key = _id_of(member, name)
         if key is None or key in members:
             return None
         members[key] = member
     return members
 
 
-def _id_of(member: object) -> tuple[type, Any] | None:
+def _id_of(member: object, name: str) -> tuple[type, Any] | None:
     if not _is_object(member):
         return None
-    key = member.get("id")
+    key = member.get(name)
     return (type(key), key) if isinstance(key, str | int) else None
 
 
@@ -141,7 +175,7 @@ def differences(one: Any, other: Any, at: str = "$") -> Iterator[str]:
         return
     for key in lefts | rights:
         place = path_to(at, key) if isinstance(key, str) else f"{at}[id={key[1]}]"
-        yield from differences(lefts.get(key, _ABSENT), rights.get(key, _ABSENT), place)
+        yield from differences(lefts.get(key, ABSENT), rights.get(key, ABSENT), place)
 
 
 def _members(value: object) -> dict[Any, Any] | None:
@@ -173,7 +207,7 @@ def _overlay_objects(base: _Object, before: _Object, after: _Object) -> _Object:
     result: _Object = {}
     for key, item in base.items():
         if key in after:
-            result[key] = overlay(item, before.get(key, _ABSENT), after[key])
+            result[key] = overlay(item, before.get(key, ABSENT), after[key])
         elif key not in before:
             result[key] = item
     for key, item in after.items():

@@ -12,8 +12,9 @@ import pytest
 FLOORS = """
 errors
 codec forks layout names times ids merge models frontmatter options keys conditions \
+merging merging.versions merging.lines merging.stamps merging.notes \
 backends backends.base backends.contents backends.files backends.memory
-queries cursors retention
+queries cursors retention merging.entries merging.marked merging.documents diff_text
 trash conflict_copies
 sweeper trimming prunable
 documents collection markdown journal
@@ -23,6 +24,7 @@ owning_records single
 conversation streams digests session session_documents session_view session_lists session_retention session_scope \
 owned_sessions sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints \
 goals searchable searcher stats \
+merging.logs merging.files \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue conflicts
 store
@@ -31,7 +33,7 @@ aio
 cli __main__ integrations integrations.claude_code integrations.codewhale integrations.files \
 integrations.items integrations.landing integrations.lineage integrations.oxios integrations.sqlite
 """
-OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations"}
+OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations", "fsstate.merging"}
 
 FLOOR_OF = {
     f"fsstate.{room}".rstrip("."): floor for floor, rooms in enumerate(FLOORS.splitlines()) for room in rooms.split()

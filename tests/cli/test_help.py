@@ -21,6 +21,7 @@ NAMES = [
     "demo",
     "edit",
     "export",
+    "git",
     "import",
     "init",
     "log",

@@ -28,6 +28,8 @@ RUNS: dict[str, list[str]] = {
     "import codewhale": ["theirs"],
     "import oxios": ["theirs"],
     "import sqlite": ["--from", "zero", "zero.db"],
+    "git merge-driver": ["talk.jsonl", "talk.jsonl", "talk.jsonl", "7", "talk.jsonl"],
+    "git textconv": ["talk.jsonl"],
     "init": [],
     "log": ["audit/trail"],
     "ls": [],
