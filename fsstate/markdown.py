@@ -2,7 +2,8 @@
 
 - Byte-faithful: what is not changed keeps its very bytes, be it CRLF, a BOM, comments or quoting.
 - The text needs nothing but this library; only who looks into the front matter needs the `yaml` extra.
-- An edit whose document was changed behind the lock is merged: the text as one piece, the front matter field by field.
+- An edit whose document was changed behind the lock is merged: the text line by line, the front matter field by
+  field.
 """
 
 from __future__ import annotations
@@ -61,18 +62,23 @@ class Markdown(Documents[Document, str]):
         return merged.render()
 
     def _merge_parts(self, base: Blob, mine: Document, theirs: Blob, ref: Ref) -> tuple[Document, tuple[str, ...]]:
+        # What is hardly ever needed is not loaded before.
+        from fsstate.merging.lines import merge_text
+        from fsstate.merging.versions import Markers, Versions
+
         where = self._where(ref)
         old, merged = self._decode(base, ref), self._decode(theirs, ref)
-        text, conflicts = three_way({"text": old.text}, {"text": mine.text}, {"text": merged.text})
+        text, met = merge_text(Versions(old.text, merged.text, mine.text), Markers())
+        conflicts: tuple[str, ...] = ("$.text",) if met else ()
         # Front matter that nobody changed is not looked into: that would need the extra, and sound YAML.
         if not _differs_in_text_only(base, mine, where):
             if _differs_in_text_only(base, merged, where):
                 merged = self._decode(Blob(mine.render()), ref)
             else:
-                fields, met = three_way(old.front_matter or {}, mine.front_matter or {}, merged.front_matter or {})
+                fields, places = three_way(old.front_matter or {}, mine.front_matter or {}, merged.front_matter or {})
                 merged.front_matter = fields or None
-                conflicts += tuple(f"$.front_matter{place[1:]}" for place in met)
-        merged.text = text["text"]
+                conflicts += tuple(f"$.front_matter{place[1:]}" for place in places)
+        merged.text = text
         return merged, conflicts
 
     def _conflict(

@@ -168,7 +168,7 @@ def _offset(zone: str | None) -> timedelta:
     return -size if zone[0] == "-" else size
 
 
-def _from_number(value: float) -> datetime:
+def _from_number(value: int | float) -> datetime:  # noqa: PYI041 - an int may be beyond a float's range
     # An integer may be too large to be asked as a float.
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is not a time: {_EXPECTED}")

@@ -178,6 +178,13 @@ class TestEdit:
         assert caught.value.theirs == notes["standup"]
         assert caught.value.revision == notes.revision("standup")
 
+    def test_different_lines_of_the_text(self, notes: Markdown, backend: Backend, elsewhere: Elsewhere) -> None:
+        notes.put("standup", "one\ntwo\nthree\n")
+        with notes.edit("standup") as document:
+            document.text = document.text.replace("one", "mine")
+            elsewhere(STANDUP, b"one\ntwo\ntheirs\nmore\n")
+        assert bytes_of(backend) == b"mine\ntwo\ntheirs\nmore\n"
+
     def test_text_on_both_sides(self, notes: Markdown, backend: Backend, elsewhere: Elsewhere) -> None:
         notes.put("standup", "one\n")
         editing = notes.open_edit("standup")

@@ -14,7 +14,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import orjson
 
@@ -72,9 +72,12 @@ class Marker(LogLine):
 def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLine:
     """Tell what a line, given without its newline, is. Its place is only for the report."""
     try:
-        value = _loads(data)
+        value: dict[str, object] | list[object] | str | float | None = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        return _damaged(data, offset, line, error)
+        # An integer beyond a float's range is one that the codec writes, and that only the standard library reads.
+        value = _loads(data) if _BEYOND_FLOAT.search(data) is not None else None
+        if value is None:
+            return _damaged(data, offset, line, error)
     seq = value.get("seq") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(seq, int) or isinstance(seq, bool) or not 1 <= seq <= LARGEST_SEQ:
         reason = f'expected a JSON object with a whole number "seq" from 1 to {LARGEST_SEQ}'
@@ -82,18 +85,13 @@ def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLin
     return Marker(seq, data) if value.get("fsstate") == "trimmed" else LogLine(seq, data)
 
 
-def _loads(data: bytes) -> dict[str, object] | list[object] | str | float | None:
+def _loads(data: bytes) -> dict[str, object] | None:
+    """The object that a line holds; None for one that holds none."""
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # An integer beyond a float's range is one that the codec writes, and that only the standard library reads.
-        if _BEYOND_FLOAT.search(data) is None:
-            raise
-        try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
-            pass
-        raise
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
 def _damaged(data: bytes, offset: int, line: int | None, error: orjson.JSONDecodeError) -> BadLine:
