@@ -23,6 +23,10 @@ __all__ = ["diff_text"]
 
 _WIDTH: Final = 100
 _INDENT: Final = "    "
+# No blank gets lost: who adds one wants to see it.
+_FOLD: Final = textwrap.TextWrapper(
+    _WIDTH, expand_tabs=False, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
+)
 # A line of a document whose value, or list member, is a text.
 _TEXT: Final = re.compile(r'(?P<head> *(?:"(?:[^"\\]|\\.)*": )?)(?P<text>"(?:[^"\\]|\\.)*"),?')
 # What cannot be read, and what is nested too deeply to be laid out.
@@ -65,7 +69,7 @@ def _document(value: Any) -> Iterator[str]:
             continue
         yield f"{match['head']}|"
         indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
-        yield from (f"{indent}{part}".rstrip(" ") for part in text.split("\n"))
+        yield from (f"{indent}{part}" if part else "" for part in text.split("\n"))
 
 
 def _log(data: bytes) -> Iterator[str]:
@@ -84,7 +88,8 @@ def _entry(row: dict[str, Any]) -> Iterator[str]:
     if row.get("fsstate") == "trimmed":
         yield f"#{seq}  trimmed up to here"
         return
-    told = [str(row.pop(key)) for key in _FIRST if isinstance(row.get(key), str) and "\n" not in row[key]]
+    keys = [key for key in _FIRST if isinstance(row.get(key), str) and "\n" not in row[key]]
+    told = [f"update {row.pop(key)}" if key == "update" else row.pop(key) for key in keys]
     yield "  ".join([f"#{seq}", *told])
     for key, value in row.items():
         yield from _field(key, value)
@@ -98,9 +103,9 @@ def _field(key: str, value: Any) -> Iterator[str]:
         return
     yield f"{_INDENT}{key}:"
     lines = _folded(text) if isinstance(value, str) else _document(value)
-    yield from (f"{_INDENT * 2}{line}".rstrip(" ") for line in lines)
+    yield from (f"{_INDENT * 2}{line}" if line else "" for line in lines)
 
 
 def _folded(text: str) -> Iterator[str]:
     for line in text.split("\n"):
-        yield from textwrap.wrap(line, _WIDTH, replace_whitespace=False, drop_whitespace=True) or [""]
+        yield from _FOLD.wrap(line) or [""]

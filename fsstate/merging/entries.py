@@ -32,7 +32,7 @@ class Line(NamedTuple):
     """A line of a log. One without a seq is no entry; a marker is what a trim of everything leaves.
 
     - `said`: the bytes behind the seq, which nearly always tell whether two lines say the same; `key` always does.
-    - `id`: the record that it makes, if it makes one: entries of a kind have ids of their own, which mean anything.
+    - `id`: the record that it makes, in a log of records.
     """
 
     data: bytes
@@ -62,9 +62,10 @@ class Line(NamedTuple):
         return row
 
 
-def lines_of(data: bytes) -> Iterator[Line]:
-    """The lines that hold anything."""
-    return (_parsed(line) for line in data.split(b"\n") if line.strip())
+def lines_of(data: bytes, *, of_records: bool) -> Iterator[Line]:
+    """The lines that hold anything. In a log `of_records`, an id is a record's own; elsewhere it may mean anything."""
+    lines = (_parsed(line) for line in data.split(b"\n") if line.strip())
+    return lines if of_records else (line._replace(id=None) for line in lines)
 
 
 def numbered(data: bytes, seq: int) -> bytes:
@@ -124,7 +125,7 @@ def _parsed(data: bytes) -> Line:
         return Line(data, 0, b"!" + data.removesuffix(b"\r"))
     match = _SEQ.match(data)
     said = data[match.end() if match else 0 :].removesuffix(b"\r")
-    name = None if "update" in row or "kind" in row else row.get("id")
+    name = None if "update" in row else row.get("id")
     is_marker = row.get("fsstate") == "trimmed"
     return Line(data, row["seq"], said, name if isinstance(name, str) else None, is_marker)
 

@@ -41,6 +41,7 @@ from fsstate.queries import MISSING, Missing
 __all__ = ["merge_log"]
 
 _CONVERSATION: Final = "messages.jsonl"
+_RECORDS: Final = (_CONVERSATION, "tool_calls.jsonl")
 
 
 class _Place:
@@ -60,12 +61,13 @@ class _Place:
 def merge_log(versions: Versions[bytes], markers: Markers, path: str) -> Merged:
     """Merge three versions of a log; an empty base means that both sides made it.
 
-    `path` tells whether it is a conversation. Raises CorruptRecordError for a side that is no log at all.
+    `path` tells whether it is a session's messages or tool calls. Raises CorruptRecordError for a side that is no log.
     """
+    name = path.rpartition("/")[2]
     bom = BOM if versions.ours.startswith(BOM) else b""
     versions = versions.map(lambda data: data.removeprefix(BOM))
     front = versions.ours[: common_start(versions)]
-    lines = versions.map(lambda data: list(lines_of(data[len(front) :])))
+    lines = versions.map(lambda data: list(lines_of(data[len(front) :], of_records=name in _RECORDS)))
     for side, each in zip(Versions._fields[1:], lines[1:], strict=True):
         if not front and each and not any(line.seq for line in each):
             raise CorruptRecordError(side, "no line of it is an entry of a log")
@@ -75,7 +77,7 @@ def merge_log(versions: Versions[bytes], markers: Markers, path: str) -> Merged:
     writer.put_marker(merging.marker(is_empty=not front and not places))
     for place in places:
         writer.put(place)
-    if path.rpartition("/")[2] == _CONVERSATION and not writer.conflicts:
+    if name == _CONVERSATION and not writer.conflicts:
         writer.mend_head(front, lines)
     return Merged(bom + front + b"".join(writer.lines), tuple(writer.conflicts))
 

@@ -645,7 +645,7 @@ def resolve(repo: Repo, other: str) -> None:
 
 
 # Each example takes a second or more: one that fails is shown as it was found.
-GIT = settings(max_examples=4, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+GIT = settings(max_examples=3, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 @GIT

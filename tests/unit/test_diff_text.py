@@ -41,7 +41,7 @@ def test_an_entry_is_a_few_lines() -> None:
         f"#1  {at}  user  a\n    content: Hello\n"
         f"#2  {at}  assistant  b\n    content:\n        one\n        two\n    parent: a\n    n: 1.0\n"
         f'#3  {at}  began\n    list: [1,{{"a":"b"}}]\n    text: "1"\n    empty: ""\n'
-        f"#4  {at}  b\n    status: rated\n    head: a\n"
+        f"#4  {at}  update b\n    status: rated\n    head: a\n"
         "#4  trimmed up to here\n"
     )
 
@@ -54,8 +54,17 @@ def test_long_texts_are_folded_and_large_values_laid_out() -> None:
     lines = shown("x.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows)).splitlines()
     assert max(map(len, lines)) <= 140
     assert lines[1] == "    text:"
-    assert lines[2:4] == ["        1. word", "        " + " ".join(["word"] * 20)]
+    assert lines[2:4] == ["        1. word", "        " + "word " * 20]
     assert lines[-3:] == ["        {", f'          "{"a" * 60}": "{"b" * 60}"', "        }"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "a  b", "a b ", "a\tb", "x " * 80, "x " * 49 + " x" * 40, "a\nb", "a\nb ", "a \nb"]
+)
+def test_no_blank_is_lost(text: str) -> None:
+    for name in ("x.json", "x.jsonl"):
+        one, other = (diff_text(name, b'{"seq":1,"text":%b}' % encode(each).strip()) for each in (text, text + " "))
+        assert one != other
 
 
 def test_a_line_that_is_no_entry_hides_no_other() -> None:

@@ -122,9 +122,9 @@ def test_records_of_one_id_that_differ_are_a_conflict() -> None:
     assert [side.count('"id":"n"') for side in sides(data.decode())] == [1, 1]
 
 
-def test_entries_of_a_kind_may_share_an_id() -> None:
-    ours, theirs = ([{"seq": 1, "kind": kind, "id": "call"}] for kind in ("began", "ended"))
-    assert [row["kind"] for row in rows(merge([], ours, theirs))] == ["began", "ended"]
+def test_entries_of_other_logs_may_share_an_id() -> None:
+    ours, theirs = ([{"seq": 1, "id": "sensor", "value": value}] for value in (1, 2))
+    assert [row["value"] for row in rows(merge([], ours, theirs))] == [1, 2]
 
 
 def test_a_trim_and_an_append() -> None:
