@@ -169,8 +169,8 @@ def _offset(zone: str | None) -> timedelta:
 
 
 def _from_number(value: float) -> datetime:
-    # An integer may be too large to be asked as a float.
-    if isinstance(value, float) and not math.isfinite(value):
+    # As a comparison, for which an integer may be larger than any float.
+    if not -math.inf < value < math.inf:
         raise ValueError(f"{value!r} is not a time: {_EXPECTED}")
     size = abs(value)
     per_second = 1 if size <= 1e11 else 10**3 if size <= 1e14 else 10**6 if size <= 1e17 else 10**9

@@ -1,4 +1,4 @@
-"""Signals whose handlers raise in the middle of a write: the outcome is the old or the new state, and no lock is left."""
+"""Signals whose handlers raise in the middle of a write: it was made or it was not, and no lock is left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -139,7 +140,7 @@ def try_out(store: Store, way: str, tries: int, until: float = 0.0) -> int:
     while number < tries or time.monotonic() < until:
         number += 1
         began = time.perf_counter()
-        if interrupted(lambda number=number: step(store, number), random.uniform(2e-5, took * 1.2)):
+        if interrupted(partial(step, store, number), random.uniform(2e-5, took * 1.2)):
             count += 1
         else:
             acknowledged = {number} if replaces else acknowledged | {number}
@@ -154,7 +155,7 @@ def try_out(store: Store, way: str, tries: int, until: float = 0.0) -> int:
             acknowledged = found
         if number % 5 == 0:
             number += 1
-            by_another_thread(lambda number=number: step(store, number))
+            by_another_thread(partial(step, store, number))
             acknowledged = {number} if replaces else acknowledged | {number}
     with Store(store.path, StoreOptions(lock_timeout=2.0)) as other:
         assert now(other) == now(store)
@@ -166,11 +167,13 @@ def try_out(store: Store, way: str, tries: int, until: float = 0.0) -> int:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_handlers_that_raise(store: Store, alarm: None, way: str) -> None:
+@pytest.mark.usefixtures("alarm")
+def test_handlers_that_raise(store: Store, way: str) -> None:
     assert try_out(store, way, 60) > 5
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("way", WAYS)
-def test_handlers_that_raise_for_long(store: Store, alarm: None, way: str, soak_seconds: float) -> None:
+@pytest.mark.usefixtures("alarm")
+def test_handlers_that_raise_for_long(store: Store, way: str, soak_seconds: float) -> None:
     try_out(store, way, 10, time.monotonic() + soak_seconds)

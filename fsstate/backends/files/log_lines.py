@@ -14,7 +14,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -72,7 +72,7 @@ class Marker(LogLine):
 def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLine:
     """Tell what a line, given without its newline, is. Its place is only for the report."""
     try:
-        value = _loads(data)
+        value: dict[str, object] | list[object] | str | float | None = _loads(data)
     except orjson.JSONDecodeError as error:
         return _damaged(data, offset, line, error)
     seq = value.get("seq") if isinstance(value, dict) else None
@@ -82,7 +82,7 @@ def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLin
     return Marker(seq, data) if value.get("fsstate") == "trimmed" else LogLine(seq, data)
 
 
-def _loads(data: bytes) -> dict[str, object] | list[object] | str | float | None:
+def _loads(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
