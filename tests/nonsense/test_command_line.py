@@ -39,31 +39,24 @@ nonsense = (
     )
     | st.sampled_from(["0", "-1", "1e9", "99999999999999999999", "NaN", "inf", "0x10", "1_000", "٣", "½"])
 ).filter(lambda text: not text.startswith(("~", "/")) and text not in (".", ".."))
-records = st.sampled_from(
-    [
-        "agents/planner",
-        "agents/planner.json",
-        "agents/bad",
-        "agents/deep",
-        "notes/standup",
-        "notes/standup.md",
-        "audit/trail",
-        "audit/torn",
-        "sessions/talking",
-        "sessions/talking/messages",
-        "sessions/talking/events.jsonl",
-        "talking",
-        "talkin",
-        "red",
-        "sessions/odd",
-        "agents/new",
-        "agents/",
-        "a/b/c/d",
-        "agents//x",
-        ".fsstate/store.json",
-        "agents/CON",
-        "agents/�",
-    ]
+records = (
+    st.sampled_from(
+        ["agents/planner", "agents/planner.json", "agents/bad", "agents/deep", "agents/new", "agents/", "agents//x"]
+    )
+    | st.sampled_from(
+        ["notes/standup", "notes/standup.md", "audit/trail", "audit/torn", "a/b/c/d", "agents/CON", "agents/\udcff"]
+    )
+    | st.sampled_from(
+        [
+            "sessions/talking",
+            "sessions/talking/messages",
+            "sessions/odd",
+            "talking",
+            "talkin",
+            "red",
+            ".fsstate/store.json",
+        ]
+    )
 )
 things = records | nonsense
 numbers = st.sampled_from(["0", "1", "5", "-1", "x", "1.5", "9" * 30]) | nonsense
@@ -262,7 +255,7 @@ def try_some(shell: Shell, examples: int) -> None:
 
 
 def test_what_people_type(shell: Shell) -> None:
-    try_some(shell, 200)
+    try_some(shell, 100)
 
 
 @pytest.mark.soak
