@@ -168,9 +168,9 @@ def _offset(zone: str | None) -> timedelta:
     return -size if zone[0] == "-" else size
 
 
-def _from_number(value: int | float) -> datetime:  # noqa: PYI041 - an int may be beyond a float's range
-    # An integer may be too large to be asked as a float.
-    if isinstance(value, float) and not math.isfinite(value):
+def _from_number(value: float) -> datetime:
+    # As a comparison, for which an integer may be larger than any float.
+    if not -math.inf < value < math.inf:
         raise ValueError(f"{value!r} is not a time: {_EXPECTED}")
     size = abs(value)
     per_second = 1 if size <= 1e11 else 10**3 if size <= 1e14 else 10**6 if size <= 1e17 else 10**9

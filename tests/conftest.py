@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from tests.crash.tally import Tally, sum_of
+from tests.nonsense import counts
 
 # No deadlines: a durable write takes as long as the disk likes.
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
@@ -46,10 +47,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell how much the tests of crashes tried. Here, as what shares tests out loads no other conftest."""
-    tried = sum_of(report for reports in terminalreporter.stats.values() for report in reports)
-    if tried != Tally():
-        terminalreporter.write_line(str(tried))
+    """Tell how much was tried: by the tests of crashes, and with random input.
+
+    Here, as what shares tests out loads no other conftest.
+    """
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    for tried, nothing in ((sum_of(reports), Tally()), (counts.sum_of(reports), counts.Count())):
+        if tried != nothing:
+            terminalreporter.write_line(str(tried))
 
 
 def pytest_collection_finish() -> None:

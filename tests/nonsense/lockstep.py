@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from unittest import mock
 
 import hypothesis
@@ -186,7 +186,11 @@ def _told_of(error: BaseException) -> str:
 def _numbered() -> Generator[None]:
     """Number the ids that are made in this block, so that both stores make the same."""
     numbers = itertools.count()
-    with mock.patch.object(ids, "new_id", lambda: f"0198c300-0000-7000-8000-{COUNT.steps:08x}{next(numbers):04x}"):
+
+    def new_id() -> str:
+        return f"0198c300-0000-7000-8000-{COUNT.steps:08x}{next(numbers):04x}"
+
+    with mock.patch.object(ids, "new_id", new_id):
         yield
 
 

@@ -258,7 +258,7 @@ def test_collections() -> None:
 
 
 def test_notes() -> None:
-    run(Notes, examples=6, steps=20)
+    run(Notes, examples=4, steps=16)
 
 
 @pytest.mark.soak

@@ -36,9 +36,14 @@ class Plan(msgspec.Struct, kw_only=True, omit_defaults=True):
 STEPS = {"draft": ("running",), "running": ("done", "draft"), "done": ()}
 LIVES = Lifecycle(steps=STEPS, stamps={"running": "began_at"})
 GROUPED = RecordType(
-    "plans", Plan, group_by="team", lifecycle=LIVES, indexed=["title", "size"], keep=3,
+    "plans",
+    Plan,
+    group_by="team",
+    lifecycle=LIVES,
+    indexed=["title", "size"],
+    keep=3,
     recovery=Recovery("draft", in_flight=("running",), fields={"title": "lost"}),
-)  # fmt: skip
+)
 FLAT = RecordType("plans", Plan, lifecycle=LIVES, indexed=["title", "size"], order_by="-size")
 IDS = ["p1", "p2", "p3", "p/4", "CON"]
 ids = st.sampled_from([*IDS, "", "lost"])
@@ -46,8 +51,10 @@ teams = st.sampled_from([None, "red", "blue", "a/b", ""])
 statuses = st.sampled_from([*STEPS, "odd"])
 policies = st.builds(
     lambda keep, per, ttl: PrunePolicy(keep=keep, per=per, ttl=None if ttl is None else timedelta(seconds=ttl)),
-    st.integers(1, 3), st.sampled_from([None, "team", "status"]), st.sampled_from([None, 1, 20]),
-)  # fmt: skip
+    st.integers(1, 3),
+    st.sampled_from([None, "team", "status"]),
+    st.sampled_from([None, 1, 20]),
+)
 
 
 class Plans(Machine):
@@ -98,11 +105,21 @@ class Plans(Machine):
     def delete(self, id: str) -> None:
         self.both(lambda store: self.of(store).delete(id))
 
-    @rule(where=st.fixed_dictionaries({}, optional={
-        "team": teams, "status": statuses | st.just(OneOf("draft", "done")), "title": texts,
-        "size": st.sampled_from([0, Range(at_least=1), 0.5]), "id": ids,
-    }), order=st.sampled_from([None, "size", "-title", "id", "-created_at", "odd"]), limit=st.none() | st.integers(0, 2))  # fmt: skip
-    def list(self, where: dict[str, Any], order: Any, limit: Any) -> None:
+    @rule(
+        where=st.fixed_dictionaries(
+            {},
+            optional={
+                "team": teams,
+                "status": statuses | st.just(OneOf("draft", "done")),
+                "title": texts,
+                "size": st.sampled_from([0, Range(at_least=1), 0.5]),
+                "id": ids,
+            },
+        ),
+        order=st.sampled_from([None, "size", "-title", "id", "-created_at", "odd"]),
+        limit=st.none() | st.integers(0, 2),
+    )
+    def look_at_all(self, where: dict[str, Any], order: Any, limit: Any) -> None:
         self.both(lambda store: self.of(store).list(order_by=order, limit=limit, **where))
         self.both(lambda store: (self.of(store).count(**where), self.of(store).first(**where)))
         self.both(lambda store: self.of(store).ids())

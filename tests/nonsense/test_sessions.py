@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -124,7 +124,7 @@ class Sessions(Machine):
         self.both(lambda store: store.sessions.delete(id))
 
     @rule(filters=filters, order=orders, limit=st.none() | st.integers(0, 3), offset=st.integers(0, 2))
-    def list(self, filters: Any, order: str, limit: Any, offset: int) -> None:
+    def look_at_all(self, filters: Any, order: str, limit: Any, offset: int) -> None:
         self.both(lambda store: store.sessions.list(order_by=order, limit=limit, offset=offset, **filters))
         self.both(lambda store: store.sessions.count(**filters))
 
@@ -210,7 +210,8 @@ class Sessions(Machine):
     def event(self, name: str, fields: dict[str, Any]) -> None:
         self.both(lambda store: store.session(self.id).events.append("tool", **fields))
         self.both(lambda store: store.session(self.id).events.tail(3))
-        self.both(lambda store: store.session(self.id).tool_calls.start(name, fields))
+        self.both(lambda store: store.session(self.id).tool_calls.create(name, fields, id="c1"))
+        self.both(lambda store: store.session(self.id).tool_calls.complete("c1", fields))
 
     @rule(name=texts, state=json_values, keep=st.integers(1, 2))
     def checkpoint(self, name: str, state: Any, keep: int) -> None:
@@ -253,9 +254,21 @@ class Sessions(Machine):
         if isinstance(document, dict):
             self.pair.write(ref, layouts({**document, "title": title, "own": [1]}, style))
 
-    @rule(id=st.sampled_from(["by hand", "session-b"]), document=st.sampled_from(
-        [{}, {"id": "other"}, {"title": 3}, {"created_at": 10**400}, {"updated_at": "soon"}, {"metadata": []}, [], 1]
-    ))  # fmt: skip
+    @rule(
+        id=st.sampled_from(["by hand", "session-b"]),
+        document=st.sampled_from(
+            [
+                {},
+                {"id": "other"},
+                {"title": 3},
+                {"created_at": 10**400},
+                {"updated_at": "soon"},
+                {"metadata": []},
+                [],
+                1,
+            ]
+        ),
+    )
     def write_by_hand(self, id: str, document: Any) -> None:
         self.pair.write(Ref("sessions", id, JSON), layouts(document, 0))
 

@@ -1,4 +1,4 @@
-"""The public suites of corner cases, as files in a store: what is sound is read, the rest is told, and nothing changes."""
+"""The public suites of corner cases, as files in a store: what is sound is read, the rest told, and nothing changed."""
 
 from __future__ import annotations
 
@@ -46,13 +46,15 @@ def laid(store: Store, category: str, files: dict[str, bytes], suffix: str) -> P
 
 
 def test_json_documents(store: Store, suite: Callable[[str, str], list[Path]]) -> None:
-    """The JSON test suite: y_ must be read, n_ must not, i_ may; whatever it is, reading and refusing leave it alone."""
+    """The JSON test suite: y_ must be read, n_ must not, i_ may. None of it changes them."""
     files = {quote_name(path.stem): path.read_bytes() for path in suite("json-test-suite", "*.json")}
     folder = laid(store, "cases", files, ".json")
     cases = store.collection("cases")
     readable = {item.name for item in cases.items()}
     assert cases.names() == sorted(files)
-    assert [name for name in files if name.startswith("y_") and name not in readable and f"{name}.json" not in TWICE] == []
+    assert [
+        name for name in files if name.startswith("y_") and name not in readable and f"{name}.json" not in TWICE
+    ] == []
     assert [name for name in readable if name.startswith("n_")] == []
     assert {Path(problem.path).stem for problem in cases.problems()} == files.keys() - readable  # type: ignore[union-attr]
     assert all(str(problem) for problem in cases.problems())
@@ -141,14 +143,13 @@ def test_naughty_strings(store: Store, suite: Callable[[str, str], list[Path]]) 
         name = name_for(text)
         names[name] = text
         values.put(name, text)
-        store.markdown("notes").put(name, Document(text, {"key": text, f"a {text}": [text]}))
         store.settings.set(f"key/{name}", text)
     assert {name: values[name] for name in names} == names
     assert all(unquote_name(name) == text for name, text in names.items() if quoted(text) is not None)
-    for name, text in names.items():
+    for name, text in list(names.items())[::5]:
+        store.markdown("notes").put(name, Document(text, {"key": text, f"a {text}": [text]}))
         note = store.markdown("notes")[name]
         assert (note.text, note.front_matter) == (text, {"key": text, f"a {text}": [text]})
-    assert messages.extend(messages.append("user", text) for text in ()) == []
     for text in texts[::10]:
         messages.append("user", text)
         store.sessions.update("s", lambda session, text=text: setattr(session, "title", text))  # type: ignore[misc]
@@ -158,13 +159,13 @@ def test_naughty_strings(store: Store, suite: Callable[[str, str], list[Path]]) 
     assert values.problems() == log.problems() == messages.problems() == store.markdown("notes").problems() == []
 
 
-def yaml_cases(path: Path) -> Iterator[tuple[str, bool]]:
-    """The YAML of a case, and whether it must fail."""
+def yaml_cases(path: Path) -> Iterator[str]:
+    """The YAML of the cases in a file."""
     seen: dict[str, Any] = {}
     for case in YAML(typ="safe").load(path.read_bytes()):
         seen = {**seen, **case}
         text = str(seen["yaml"]).replace("␣", " ").replace("»", "\t").replace("↵", "").replace("∎", "")
-        yield text.replace("—", "").replace("←", "\r").replace("⇔", "\ufeff"), bool(seen.get("fail"))
+        yield text.replace("—", "").replace("←", "\r").replace("⇔", "\ufeff")
 
 
 def test_yaml_front_matter(store: Store, suite: Callable[[str, str], list[Path]]) -> None:
@@ -172,9 +173,11 @@ def test_yaml_front_matter(store: Store, suite: Callable[[str, str], list[Path]]
     cases = {
         f"{path.stem}-{number}": text
         for path in suite("front-matter/yaml-test-suite", "*.yaml")
-        for number, (text, _) in enumerate(yaml_cases(path))
+        for number, text in enumerate(yaml_cases(path))
     }
-    files = {name: f"---\n{text.rstrip()}\n---\n\nBody {name}\n".encode("utf-8", "replace") for name, text in cases.items()}
+    files = {
+        name: f"---\n{text.rstrip()}\n---\n\nBody {name}\n".encode("utf-8", "replace") for name, text in cases.items()
+    }
     folder = laid(store, "notes", files, ".md")
     notes = store.markdown("notes")
     assert [item.name for item in notes.query()] == sorted(files)
@@ -204,7 +207,7 @@ def test_yaml_front_matter(store: Store, suite: Callable[[str, str], list[Path]]
 def test_real_notes(store: Store, suite: Callable[[str, str], list[Path]]) -> None:
     """The notes of real people: unchanged they keep their bytes, and a field that is set changes little."""
     paths = suite("obsidian-tasks-vault", "*.md") + suite("front-matter/gray-matter", "*.md")
-    files = {f"note-{number}": path.read_bytes() for number, path in enumerate(paths)}
+    files = {f"note-{number}": path.read_bytes() for number, path in enumerate(paths[::3])}
     folder = laid(store, "notes", files, ".md")
     notes = store.markdown("notes")
     for name, data in files.items():

@@ -43,8 +43,31 @@ documents = st.fixed_dictionaries(
 
 # Refused ones, too.
 names = st.sampled_from(
-    ["a", "b", "c", "B", "ü", "e\u0301", "name with spaces", "x.json", "x" * 200]
-    + ["", ".", "..", ".hidden", "a/b", "a\\b", "CON", "nul.txt", "a ", "a.", "x" * 201, "\0", "a\nb", "\ud800"]
+    [
+        "a",
+        "b",
+        "c",
+        "B",
+        "ü",
+        "e\u0301",
+        "name with spaces",
+        "x.json",
+        "x" * 200,
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "a\\b",
+        "CON",
+        "nul.txt",
+        "a ",
+        "a.",
+        "x" * 201,
+        "\0",
+        "a\nb",
+        "\ud800",
+    ]
 )
 
 

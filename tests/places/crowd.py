@@ -1,6 +1,6 @@
 """Work for several processes at once, importable by those that start anew.
 
-    python -m tests.places.crowd DIRECTORY fork|spawn|forkserver
+python -m tests.places.crowd DIRECTORY fork|spawn|forkserver
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def main(root: str, method: str) -> None:
         store.collection("agents").put("counter", {"n": 0})
         store.sessions.create(id="s")
         # In use, with locks and descriptors that a forked child inherits.
-        with store.session("s").messages.stream("assistant") as stream, store.collection("agents").edit("held", default={}):
+        with (
+            store.session("s").messages.stream("assistant") as stream,
+            store.collection("agents").edit("held", default={}),
+        ):
             stream.write("before")
             context: Any = multiprocessing.get_context(method)
             inherited = store if method == "fork" else None

@@ -42,7 +42,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
         yield store
 
 
-JUMPS = (timedelta(days=4000), timedelta(days=-9000), timedelta(0), timedelta(microseconds=-1), timedelta(days=2_000_000))
+JUMPS = (
+    timedelta(days=4000),
+    timedelta(days=-9000),
+    timedelta(0),
+    timedelta(microseconds=-1),
+    timedelta(days=2_000_000),
+)
 
 
 def test_order_is_that_of_what_was_done(store: Store, clock: Clock) -> None:
@@ -68,7 +74,7 @@ def test_a_clock_that_was_set_back_prunes_nothing_for_its_age(store: Store, cloc
     clock.now = NOON - timedelta(days=9999)
     policy = PrunePolicy(ttl=timedelta(seconds=1))
     for prunable in (store.sessions, store.collection("agents"), store.journal("audit", "trail")):
-        assert prunable.prune(policy).pruned == []  # type: ignore[attr-defined]
+        assert prunable.prune(policy).pruned == []
     clock.now = NOON + timedelta(days=9999)
     assert len(store.sessions.prune(policy).pruned) == 3
     # What came to the trash in the future is of no age.

@@ -86,7 +86,7 @@ def encoding_in(env: dict[str, str]) -> str:
 def public_place() -> Iterator[Path]:
     """A directory of nobody's, to which every user finds the way."""
     with tempfile.TemporaryDirectory() as place:
-        os.chmod(place, 0o755)
+        os.chmod(place, 0o711)  # noqa: S103 - others have to get through
         mine = Path(place) / "mine"
         mine.mkdir()
         os.chown(mine, 65534, 65534)
@@ -123,7 +123,9 @@ def others() -> list[str]:
 
 def test_other_pythons(tmp_path: Path, expected: str) -> None:
     ready = [
-        python for python in others() if subprocess.run([python, "-c", NEEDED], capture_output=True, check=False).returncode == 0
+        python
+        for python in others()
+        if subprocess.run([python, "-c", NEEDED], capture_output=True, check=False).returncode == 0
     ]
     if not ready:
         pytest.skip(f"needs Python 3.12 or 3.13 with what fsstate depends on, on PATH or in {PYTHONS}")

@@ -49,7 +49,9 @@ def test_event_loops(tmp_path: Path, kind: str) -> None:
 
             async def append(number: int) -> None:
                 await store.journal("audit", "trail").append("x", n=number)
-                await store.collection("agents").update("counter", lambda value: {"n": value["n"] + 1}, default={"n": 0})
+                await store.collection("agents").update(
+                    "counter", lambda value: {"n": value["n"] + 1}, default={"n": 0}
+                )
                 await store.session("s").messages.append("user", str(number))
 
             async with anyio.create_task_group() as group:
@@ -129,7 +131,7 @@ def test_interpreters_that_end_while_threads_write(tmp_path: Path, end: str) -> 
                 assert (hand, number) in texts
         assert store.collection("agents").problems() == store.sessions.problems() == []
         # Writing goes on, also where somebody was writing.
-        for hand in range(3):
+        for hand in "012":
             store.collection("agents").put(f"agent-{hand}", {"n": 0})
         store.collection("agents").put("held", {})
         log.append("x")

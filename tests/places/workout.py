@@ -62,7 +62,14 @@ def work(root: str) -> None:
 def look(root: str) -> None:
     """What the command line shows of it, which must not fail."""
     output.prepare()
-    for given in (["ls"], ["show", "SID"], ["log", "audit/trail"], ["search", "grüße"], ["stats"], ["show", "agents/agent-1"]):
+    for given in (
+        ["ls"],
+        ["show", "SID"],
+        ["log", "audit/trail"],
+        ["search", "grüße"],
+        ["stats"],
+        ["show", "agents/agent-1"],
+    ):
         code: Any = program.main(["--store", root, *given], standalone_mode=False)
         assert code == 0, given
 

@@ -1,0 +1,179 @@
+"""Signals whose handlers raise in the middle of a write: it was made or it was not, and no lock is left."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from fsstate import FsStateError, Store, StoreOptions
+
+Step: TypeAlias = Callable[[Store, int], object]
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
+
+
+class AlarmError(BaseException):
+    """As KeyboardInterrupt is, what the program did not expect."""
+
+
+def ring(*_: object) -> None:
+    raise AlarmError
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, ring)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    # Waiting for a lock that is never given back would take this long, and fail.
+    options = StoreOptions(durability="process", lock_timeout=2.0)
+    with Store(tmp_path / "state", options) as store:
+        store.sessions.create(id="s")
+        store.collection("agents").put("a", {"n": 0})
+        yield store
+
+
+def put(store: Store, number: int) -> None:
+    store.collection("agents").put("a", {"n": number})
+
+
+def update(store: Store, number: int) -> None:
+    store.collection("agents").update("a", lambda _: {"n": number})
+
+
+def edit(store: Store, number: int) -> None:
+    with store.collection("agents").edit("a") as agent:
+        agent["n"] = number
+
+
+def append(store: Store, number: int) -> None:
+    store.journal("audit", "trail").append("x", n=number)
+
+
+def say(store: Store, number: int) -> None:
+    store.session("s").messages.append("user", str(number), id=f"m{number}")
+
+
+def stream(store: Store, number: int) -> None:
+    with store.session("s").messages.stream("assistant", id=f"m{number}") as one:
+        one.write(str(number))
+
+
+def many(store: Store, number: int) -> None:
+    store.collection("agents").put_many({f"b{each}": {"n": number} for each in range(10)} | {"a": {"n": number}})
+
+
+def document_now(store: Store) -> Any:
+    agent = store.collection("agents").get("a")
+    assert agent is not None
+    return {agent["n"]}
+
+
+def entries_now(store: Store) -> Any:
+    return {entry["n"] for entry in store.journal("audit", "trail").read()}
+
+
+def messages_now(store: Store) -> Any:
+    return {int(message.id[1:]) for message in store.session("s").messages.all() if message.text or message.id == "m0"}
+
+
+WAYS: dict[str, tuple[Step, Callable[[Store], set[int]], bool]] = {
+    "put": (put, document_now, True),
+    "update": (update, document_now, True),
+    "edit": (edit, document_now, True),
+    "put_many": (many, document_now, True),
+    "append": (append, entries_now, False),
+    "message": (say, messages_now, False),
+    "stream": (stream, messages_now, False),
+}
+
+
+def interrupted(work: Callable[[], object], after: float) -> bool:
+    """Do the work while a signal comes. Says whether it was not told to be done."""
+    try:
+        signal.setitimer(signal.ITIMER_REAL, after)
+        try:
+            work()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except AlarmError:
+        return True
+    except FsStateError:
+        # A batch that another's signal ended is told so.
+        return True
+    return False
+
+
+def by_another_thread(work: Callable[[], object]) -> None:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def try_out(store: Store, way: str, tries: int, until: float = 0.0) -> int:
+    step, now, replaces = WAYS[way]
+    step(store, 0)
+    took, acknowledged, count, number = 0.001, {0}, 0, 0
+    while number < tries or time.monotonic() < until:
+        number += 1
+        began = time.perf_counter()
+        if interrupted(partial(step, store, number), random.uniform(2e-5, took * 1.2)):
+            count += 1
+        else:
+            acknowledged = {number} if replaces else acknowledged | {number}
+            took = 0.8 * took + 0.2 * (time.perf_counter() - began)
+        found = now(store)
+        if replaces:
+            # What was acknowledged, or what was under way since.
+            assert found <= set(range(max(acknowledged), number + 1)), (found, acknowledged, number)
+            acknowledged = found
+        else:
+            assert found >= acknowledged, acknowledged - found
+            acknowledged = found
+        if number % 5 == 0:
+            number += 1
+            by_another_thread(partial(step, store, number))
+            acknowledged = {number} if replaces else acknowledged | {number}
+    with Store(store.path, StoreOptions(lock_timeout=2.0)) as other:
+        assert now(other) == now(store)
+        assert other.collection("agents").problems() == other.journal("audit", "trail").problems() == []
+        assert other.session("s").messages.problems() == []
+        step(other, number + 1)
+        assert other.sessions.delete("s")
+    return count
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("alarm")
+def test_handlers_that_raise(store: Store, way: str) -> None:
+    assert try_out(store, way, 60) > 5
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("alarm")
+def test_handlers_that_raise_for_long(store: Store, way: str, soak_seconds: float) -> None:
+    try_out(store, way, 10, time.monotonic() + soak_seconds)
