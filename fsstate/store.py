@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fsstate.agents import Agent
     from fsstate.audits import Audits
     from fsstate.collection import Collection
+    from fsstate.git import History
     from fsstate.index import Index
     from fsstate.jobs import Jobs
     from fsstate.journal import Journal
@@ -215,6 +216,13 @@ class Store:
         return self._part("trash", lambda: Trash(self.backend, self.options.clock))
 
     @property
+    def history(self) -> History:
+        """What git knows of the records: the commits that changed each, how it was, and the way back."""
+        from fsstate.git import History
+
+        return self._part("history", lambda: History(self.backend, self.options.clock, self._owners))
+
+    @property
     def agents(self) -> Records[Agent]:
         """The agents."""
         from fsstate.agents import AGENTS
@@ -297,17 +305,33 @@ class Store:
         and waits for nobody; what cannot be looked at is among the `problems`. Raises ValueError for a negative number,
         and for more days than there were.
         """
-        from fsstate.catalogue import BUILT_IN
         from fsstate.digests import Digests
         from fsstate.session_documents import SessionDocuments
         from fsstate.session_view import SessionView
         from fsstate.stats import take_stock
 
-        owners = {kind.parent for kind in (*BUILT_IN, *self._types.values()) if kind.parent is not None}
         today = self.options.clock().astimezone(UTC).date()
-        found = take_stock(self.backend, owners, today, days=days, largest=largest, progress=progress)
+        found = take_stock(self.backend, self._owners(), today, days=days, largest=largest, progress=progress)
         view = SessionView(self.backend, SessionDocuments(self._shared), Digests(self.backend))
         return found._replace(freshness=self._index.freshness(view))
+
+    def snapshot(self, message: str) -> str | None:
+        """Commit the store's directory to git as it is now; return the commit's id, or None when nothing changed.
+
+        Only this directory is committed, in the repository that it lies in, on the branch that is checked out. What
+        you have staged elsewhere stays staged and out of the commit; what you have staged of the store is replaced by
+        what the files hold. Each record is in it whole, as it was at one moment while the snapshot was taken; records
+        that others write meanwhile may be of different moments. Takes no lock of a record, and one turn after the other
+        where several take snapshots. Runs no hook of `git commit`; signs if `commit.gpgSign` says so.
+
+        Durable at return, with git 2.36 or newer, as far as the store's options say so: objects, branch, and their
+        names are flushed. Raises GitError without git, outside of a repository (`fsstate git init` makes one), during a
+        merge or a rebase, where git does not know who commits, and for a store in memory; InvalidValueError for an
+        empty message; LockTimeoutError when others take snapshots for too long.
+        """
+        from fsstate.git import take_snapshot
+
+        return take_snapshot(self.backend, message)
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""
@@ -392,6 +416,12 @@ class Store:
 
         check_declared(kind)
         self._types[kind.parent, kind.category] = kind
+
+    def _owners(self) -> set[str]:
+        """The categories whose documents own what lies in their folders."""
+        from fsstate.catalogue import BUILT_IN
+
+        return {kind.parent for kind in (*BUILT_IN, *self._types.values()) if kind.parent is not None}
 
     def _kinds(self, types: Sequence[RecordType[Any]]) -> Iterable[RecordType[Any]]:
         from fsstate.catalogue import BUILT_IN

@@ -24,7 +24,7 @@ conversation streams digests session session_documents session_view session_list
 owned_sessions sessions messages message_reader tool_calls events steps embedded seeded_log summaries checkpoints \
 goals searchable searcher stats \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
-catalogue
+catalogue git
 store
 aio
 .

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from fsstate.aio.documents import AsyncCollection, AsyncMarkdown
+from fsstate.aio.history import AsyncHistory
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.offload import Offload
 from fsstate.aio.records import AsyncRecords
@@ -162,6 +163,11 @@ class AsyncStore:
         return AsyncTrash(self.sync.trash, self.offload)
 
     @cached_property
+    def history(self) -> AsyncHistory:
+        """What git knows of the records: the commits that changed each, how it was, and the way back."""
+        return AsyncHistory(self.sync.history, self.offload)
+
+    @cached_property
     def agents(self) -> AsyncRecords[Agent]:
         """The agents."""
         return AsyncRecords(self.sync.agents, self.offload, self._timeout)
@@ -193,6 +199,10 @@ class AsyncStore:
     async def stats(self, *, days: int = 30, largest: int = 10, progress: Progress | None = None) -> StoreStats:
         """Return what the store holds: counts and bytes by category, largest sessions, growth, what is left over."""
         return await self.offload.run(self.sync.stats, days=days, largest=largest, progress=progress)
+
+    async def snapshot(self, message: str) -> str | None:
+        """Commit the store's directory to git as it is now; return the commit's id, or None when nothing changed."""
+        return await self.offload.run(self.sync.snapshot, message)
 
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

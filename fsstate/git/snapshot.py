@@ -1,0 +1,258 @@
+"""Snapshots: the store's directory, and nothing else, as one commit.
+
+What git has staged is put together in an index of its own, so what a person has staged elsewhere stays staged and out
+of the commit. Writers go on meanwhile. What git reads while a file is replaced or grows may be cut: a file that is not,
+afterwards, the one that git looked at, is read once more here, whole; of a log, as far as its last whole line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from fsstate.backends.base import JSON, LOG, Backend, Ref
+from fsstate.backends.files import FileBackend
+from fsstate.errors import GitError, InvalidValueError, StorageError
+from fsstate.git.program import Git
+from fsstate.git.repository import Repository, files_of, read_plain
+
+__all__ = ["take_snapshot"]
+
+_logger: Final = logging.getLogger("fsstate")
+# No record: what keeps two snapshots apart.
+_TURN: Final = Ref(".fsstate", "snapshot", JSON)
+_MARKS: Final = (".fsstate/store.json", ".fsstate/.gitignore")
+# Files may vanish while git looks at them, and others may commit at the same moment: not this often in a row.
+_TRIES: Final = 30
+_PAUSE: Final = 0.05
+_FOLDER: Final = b"160000"
+_PLAIN: Final = (b"100644", b"100755")
+# How much younger than its time of change says a directory may be: file systems stamp as coarsely as this.
+_COARSE_NS: Final = 2_000_000_000
+
+
+class _Changed(NamedTuple):
+    """A file that the commit would change: its mode there (`000000`: it is gone), and its path in the repository."""
+
+    mode: bytes
+    path: bytes
+
+
+def take_snapshot(backend: Backend, message: str) -> str | None:
+    """Commit the store's directory as it is now, and only it; return the commit's id, or None when nothing changed.
+
+    See `Store.snapshot`.
+    """
+    files = files_of(backend)
+    text = _checked(message)
+    repository = Repository.of(files.root)
+    held = files.lock(_TURN)
+    try:
+        files.prepare()
+        return _Snapshot(files, repository).take(text)
+    finally:
+        held.release()
+
+
+def _checked(message: str) -> str:
+    text = message.strip()
+    if not text or "\0" in text:
+        raise InvalidValueError("a snapshot needs a message, without NUL characters", at="message")
+    return f"{text}\n"
+
+
+class _Snapshot:
+    """One snapshot on its way. Requires: nobody else of fsstate's takes one of this store."""
+
+    def __init__(self, files: FileBackend, repository: Repository) -> None:
+        self._files = files
+        self._at = repository
+        self._durable = files.options.durability == "full"
+        self._began_ns = time.time_ns()
+
+    def take(self, message: str) -> str | None:
+        for _ in range(_TRIES):
+            self._at.require_at_rest()
+            head = self._at.head()
+            tree = self._tree(head)
+            if tree is None:
+                return None
+            commit = self._commit(tree, head, message)
+            if self._move_head(commit, head, message):
+                self._refresh_index()
+                return commit
+        raise GitError(self._at.top, "others commit there all the time; try again")
+
+    def _tree(self, head: str | None) -> str | None:
+        """The tree with the store as it is now in its place, or None when that is how it is already."""
+        with self._own_index(head) as git:
+            self._add_all(git)
+            changed = list(self._changed(git, head))
+            if not changed:
+                return None
+            self._mend(git, changed)
+            # What was mended may be as it was.
+            if next(self._changed(git, head), None) is None:
+                return None
+            return git.one_line("write-tree")
+
+    @contextlib.contextmanager
+    def _own_index(self, head: str | None) -> Generator[Git]:
+        """Git with an index of its own that holds what `head` does; it knows which files are as they were."""
+        with tempfile.TemporaryDirectory(dir=self._at.git_dir, prefix="fsstate-") as folder:
+            index = f"{folder}/index"
+            with contextlib.suppress(FileNotFoundError):
+                # With its time: what was changed after that is not taken for unchanged.
+                shutil.copy2(f"{self._at.git_dir}/index", index)
+            git = self._at.with_index(index, durable=self._durable)
+            git.run("read-tree", *(["--empty"] if head is None else ["--reset", head]))
+            yield git
+
+    def _add_all(self, git: Git) -> None:
+        # Patterns, since only these can leave something out: what is below .fsstate is scratch.
+        store, scratch = self._at.store, self._at.path(".fsstate")
+        within = [f":(top,literal){store}" if store else ":(top)", f":(top,exclude,literal){scratch}"]
+        marks = [self._at.path(mark) for mark in _MARKS if os.path.lexists(f"{self._files.root}/{mark}")]
+        for attempt in range(_TRIES):
+            try:
+                git.run("add", "--all", "--ignore-errors", "--", *within, literally=False)
+                git.run("add", "--all", "--force", "--", *marks)
+            except GitError:
+                # A file that vanished under git's eyes will not do so again and again.
+                if attempt == _TRIES - 1:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
+
+    def _changed(self, git: Git, head: str | None) -> Iterator[_Changed]:
+        before = head or git.one_line("hash-object", "-t", "tree", "--stdin")
+        listed = git.run(
+            "diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-ext-diff", before, "--", self._at.whole_store
+        ).split(b"\0")
+        for about, path in zip(listed[::2], listed[1::2], strict=False):
+            was, mode = about.lstrip(b":").split(b" ")[:2]
+            if mode == _FOLDER != was:
+                shown = os.fsdecode(path)
+                reason = f"{shown} is a git repository of its own, whose files cannot be committed with the store's"
+                raise GitError(self._at.root, f"{reason}; move it away, or remove its .git")
+            yield _Changed(mode, path)
+
+    def _mend(self, git: Git, changed: Iterable[_Changed]) -> None:
+        """Read anew what git may have seen in the middle of a change."""
+        listed = git.run("diff-files", "--name-only", "-z", "--no-renames", "--", self._at.whole_store)
+        moving = set(listed.split(b"\0"))
+        lines: list[bytes] = []
+        for mode, path in changed:
+            is_torn_log = path.endswith(LOG.encode()) and not self._ends_whole(path)
+            if mode in _PLAIN and (path in moving or is_torn_log):
+                lines.append(self._entry(git, mode, path))
+        if lines:
+            git.run("update-index", "-z", "--add", "--index-info", given=b"".join(lines))
+
+    def _entry(self, git: Git, mode: bytes, path: bytes) -> bytes:
+        """The line for `update-index --index-info` that makes git hold what the file holds now."""
+        data = self._read(path)
+        if data is None:
+            return b"0 %s\t%s\0" % (b"0" * 40, path)
+        name = os.fsdecode(path)
+        id_ = git.run("hash-object", "-w", "--stdin", "--path", name, given=data).strip()
+        return b"%s %s\t%s\0" % (mode, id_, path)
+
+    def _read(self, path: bytes) -> bytes | None:
+        """A record as it is at one moment: a document whole, a log as far as its last whole line; None when absent."""
+        data = read_plain(f"{self._at.top}/{os.fsdecode(path)}")
+        return data if data is None or not path.endswith(LOG.encode()) else _whole_lines(data)
+
+    def _ends_whole(self, path: bytes) -> bool:
+        with contextlib.suppress(OSError), Path(self._at.top, os.fsdecode(path)).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
+        return False
+
+    def _commit(self, tree: str, head: str | None, message: str) -> str:
+        git = Git(self._at.top, durable=self._durable)
+        parents = () if head is None else ("-p", head)
+        signs = git.ask("config", "--type=bool", "--get", "commit.gpgSign") == b"true\n"
+        arguments = ("commit-tree", tree, *parents, *(("-S",) if signs else ()), "-F", "-")
+        return git.run("-c", "i18n.commitEncoding=UTF-8", *arguments, given=message.encode()).decode().strip()
+
+    def _move_head(self, commit: str, head: str | None, message: str) -> bool:
+        """Let the branch end in the commit, durably; False when others have committed meanwhile."""
+        git = Git(self._at.top, durable=self._durable)
+        why = f"snapshot: {message.splitlines()[0]}"
+        try:
+            git.run("update-ref", "-m", why, "HEAD", commit, head or "")
+        except GitError:
+            if self._at.head() == head:
+                raise
+            return False
+        if self._durable:
+            self._make_names_last()
+        return True
+
+    def _make_names_last(self) -> None:
+        """Flush the directories that got names: git flushes only what is in the files."""
+        branch = self._at.git.ask("symbolic-ref", "--quiet", "HEAD") or b"HEAD"
+        places = ("--git-path", "objects", "--git-path", os.fsdecode(branch).strip())
+        objects, ref = (Path(self._at.top, path) for path in self._at.git.one_line("rev-parse", *places).split("\n"))
+        for folder in (*_younger(objects, self._began_ns - _COARSE_NS), objects, *_up_to(ref.parent, "refs")):
+            _flush_names(folder)
+
+    def _refresh_index(self) -> None:
+        """Let git know that what it has staged of the store is what was committed."""
+        deadline = time.monotonic() + self._files.options.lock_timeout
+        while True:
+            try:
+                self._at.git.run("reset", "--quiet", "--", self._at.whole_store)
+            except GitError as error:
+                if time.monotonic() < deadline and ".lock" in error.reason:
+                    time.sleep(_PAUSE)
+                    continue
+                todo = f"run `git reset -- {self._at.whole_store}` there, or git takes the store for changed back"
+                _logger.warning("%s: the snapshot is made, but %s; %s", self._at.top, error.reason, todo)
+            return
+
+
+def _whole_lines(data: bytes) -> bytes:
+    end = data.rfind(b"\n") + 1
+    try:
+        # Without its newline, as editors leave it, the last line is one all the same.
+        return data if isinstance(orjson.loads(data[end:]), dict) else data[:end]
+    except orjson.JSONDecodeError:
+        return data[:end]
+
+
+def _younger(folder: Path, since_ns: int) -> list[Path]:
+    """The directories in a folder in which names came or went since then."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return [Path(entry.path) for entry in found if entry.stat(follow_symlinks=False).st_mtime_ns >= since_ns]
+
+
+def _up_to(folder: Path, name: str) -> list[Path]:
+    """A folder, and those above it as far as one of that name, if there is one."""
+    parts = [folder, *folder.parents]
+    named = [number for number, each in enumerate(parts) if each.name == name]
+    return parts[: named[0] + 1] if named else [folder]
+
+
+def _flush_names(folder: Path) -> None:
+    # Where git keeps its names in another way, it looks after them itself.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise StorageError.of("make sure of the snapshot in", str(folder), error) from error
+        finally:
+            os.close(descriptor)
