@@ -1,4 +1,7 @@
-"""The commits that changed some files, read from `git log` as it prints them: a history is never held whole."""
+"""The commits that changed some files, read as git prints them: a history is never held whole.
+
+Asked of the plumbing, which no setting of a person's changes.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,9 @@ __all__ = ["commits_of"]
 
 _CHUNK: Final = 64 * 1024
 _FORMAT: Final = "--format=tformat:%H%x00%an%x00%aI%x00%s"
-_LOG: Final = (
-    *("-c", "log.showRoot=true", "log", "-z", "--raw", "--numstat", "--no-abbrev", "--no-renames", "--no-follow"),
-    *("--diff-merges=first-parent", "--no-ext-diff", "--no-textconv", "--no-color", "--no-show-signature"),
-    *("--encoding=UTF-8", _FORMAT),
+_TELL: Final = (
+    *("diff-tree", "--stdin", "-r", "--root", "-z", "--raw", "--numstat", "--no-abbrev", "--no-renames"),
+    *("--diff-merges=first-parent", "--no-ext-diff", "--no-textconv", "--encoding=UTF-8", _FORMAT),
 )
 _RAW: Final = re.compile(rb"\n?:\d+ \d+ ([0-9a-f]+) ([0-9a-f]+) ([A-Z])\d*")
 _COUNTS: Final = re.compile(rb"\n?(\d+|-)\t(\d+|-)\t(.+)", re.DOTALL)
@@ -48,8 +50,9 @@ class _Found(NamedTuple):
 
 def commits_of(repository: Repository, record: str, paths: list[str], since: str = "HEAD") -> Iterator[RecordCommit]:
     """The commits that changed any of these paths of the store, the latest first, from a commit on backwards."""
-    wanted = [repository.path(path) for path in paths]
-    with repository.git.reading(*_LOG, since, "--", *wanted) as printed, _Contents(repository.git) as contents:
+    wanted = ("--", *(repository.path(path) for path in paths))
+    git = repository.git
+    with git.reading(*_TELL, *wanted, fed_by=("rev-list", since, *wanted)) as printed, _Contents(git) as contents:
         for found in _parsed(_tokens(printed)):
             yield RecordCommit(
                 found.id, datetime.fromisoformat(found.at), found.author, found.subject, record,

@@ -225,10 +225,12 @@ def _was_committed(repository: Repository, ref: Ref) -> bool:
 
 def _committed_names(repository: Repository, category: str) -> Iterator[str]:
     """The names of all JSON documents that ever were in a category."""
-    arguments = ("log", "-z", "--format=", "--name-only", "--diff-filter=A", "--no-renames", "--no-follow")
-    with repository.git.reading(*arguments, "HEAD", "--", repository.path(f"{category}/")) as printed:
+    path = repository.path(f"{category}/")
+    arguments = ("diff-tree", "--stdin", "-r", "--root", "-z", "--name-only", "--diff-filter=A", "--no-renames")
+    feeding = ("rev-list", "HEAD", "--", path)
+    with repository.git.reading(*arguments, "--no-commit-id", "--", path, fed_by=feeding) as printed:
         for token in printed.read().split(b"\0"):
-            above, _, name = repository.below(os.fsdecode(token.strip(b"\n"))).rpartition("/")
+            above, _, name = repository.below(os.fsdecode(token)).rpartition("/")
             if above == category and name.endswith(JSON):
                 yield name.removesuffix(JSON)
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, Final
 
 from fsstate.errors import GitError
@@ -63,22 +63,27 @@ class Git:
         return os.fsdecode(self.run(*arguments)).removesuffix("\n")
 
     @contextmanager
-    def reading(self, *arguments: str) -> Generator[IO[bytes]]:
-        """Run it for the length of a block that reads what it prints. Raises GitError when it fails at the end."""
-        process = self._start(arguments, subprocess.DEVNULL)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with process:
-            try:
-                yield process.stdout
-            except BaseException:
-                process.kill()
-                raise
-            # What nobody read, because it was enough, is no failure.
-            is_read = not process.stdout.read(1)
-            process.stdout.close()
-            said = process.stderr.read()
-        if process.returncode and is_read:
+    def reading(self, *arguments: str, fed_by: tuple[str, ...] = ()) -> Generator[IO[bytes]]:
+        """Run it for the length of a block that reads what it prints, which may be fed by another run of it.
+
+        A block that leaves early ends both. Raises GitError where one of them failed.
+        """
+        with ExitStack() as running:
+            feeding = running.enter_context(_ending(self._start(fed_by, subprocess.DEVNULL))) if fed_by else None
+            source = subprocess.DEVNULL if feeding is None else feeding.stdout
+            process = running.enter_context(_ending(self._start(arguments, source)))
+            if feeding is not None and feeding.stdout is not None:
+                # Else it would not be told when nobody reads any more.
+                feeding.stdout.close()
+            assert process.stdout is not None
+            yield process.stdout
+            self._require_success(process, arguments)
+            if feeding is not None:
+                self._require_success(feeding, fed_by)
+
+    def _require_success(self, process: subprocess.Popen[bytes], arguments: tuple[str, ...]) -> None:
+        said = b"" if process.stderr is None else process.stderr.read()
+        if process.wait():
             raise GitError(self.directory, _told(arguments[0], said))
 
     def talking(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -90,7 +95,9 @@ class Git:
         printed, said = process.communicate(given)
         return process.returncode, printed, said
 
-    def _start(self, arguments: tuple[str, ...], stdin: int, literally: bool = True) -> subprocess.Popen[bytes]:
+    def _start(
+        self, arguments: tuple[str, ...], stdin: int | IO[bytes] | None, literally: bool = True
+    ) -> subprocess.Popen[bytes]:
         options = (*self._options, "--literal-pathspecs") if literally else self._options
         pipe = subprocess.PIPE
         try:
@@ -108,6 +115,17 @@ class Git:
         more = {} if self._index is None else {"GIT_INDEX_FILE": self._index}
         # Who only looks must not keep others from their work by locking the index.
         return {**kept, **_SETTINGS, "GIT_OPTIONAL_LOCKS": "0", **more}
+
+
+@contextmanager
+def _ending(process: subprocess.Popen[bytes]) -> Generator[subprocess.Popen[bytes]]:
+    """Let no process outlive a block."""
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def _program(directory: str) -> str:

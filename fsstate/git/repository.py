@@ -121,6 +121,14 @@ class Repository:
         """The id that git would give the content of a file of the store."""
         return self.git.run("hash-object", "--stdin", "--path", self.path(path), given=data).decode().strip()
 
+    def require_not_ignored(self, *samples: str) -> None:
+        """Raise GitError when git ignores any of these paths of the store, which must not begin with a dot."""
+        paths = (f"./{self.path(sample)}" for sample in samples)
+        found = self.git.ask("check-ignore", "--verbose", "--", *paths, literally=False)
+        if found is not None:
+            rule = os.fsdecode(found).partition("\t")[0]
+            raise GitError(self.root, f"git ignores what is in it because of {rule}; take that line out first")
+
     def require_at_rest(self) -> None:
         """Raise GitError while a merge, a rebase or the like is under way, or files of the store are not merged."""
         for name, what in _UNDER_WAY.items():

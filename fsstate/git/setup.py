@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend
-from fsstate.errors import GitError, StorageError
+from fsstate.errors import StorageError
 from fsstate.git.program import Git
 from fsstate.git.repository import Repository, files_of, read_plain
 
@@ -55,12 +55,14 @@ def set_up(backend: Backend, *, dry_run: bool = False) -> SetupReport:
     where git ignores the store, and StorageError when a file cannot be written.
     """
     files = files_of(backend)
+    if not dry_run and not Path(files.root).is_dir():
+        files.prepare()
     repository = Repository.find(files.root)
     created = repository is None
     if repository is None:
         repository = Repository(files.root, files.root, "", "") if dry_run else _make(files.root)
     else:
-        _require_not_ignored(repository)
+        repository.require_not_ignored(*(f"category/name{suffix}" for suffix in (JSON, LOG, MARKDOWN)))
     lines = {name: missing for name in _LINES if (missing := _missing(files.root, name))}
     settings = {key: value for key, value in _wanted().items() if created or _setting(repository, key) != value}
     if not dry_run:
@@ -75,16 +77,6 @@ def set_up(backend: Backend, *, dry_run: bool = False) -> SetupReport:
 def _make(root: str) -> Repository:
     Git(root).run("init", "--quiet")
     return Repository.of(root)
-
-
-def _require_not_ignored(repository: Repository) -> None:
-    samples = [f"./{repository.path(f'category/name{suffix}')}" for suffix in (JSON, LOG, MARKDOWN)]
-    found = repository.git.ask("check-ignore", "--verbose", "--", *samples, literally=False)
-    if found is not None:
-        rule = os.fsdecode(found).partition("\t")[0]
-        raise GitError(
-            repository.root, f"git ignores it, or records in it, because of {rule}; take that line out first"
-        )
 
 
 def _setting(repository: Repository, key: str) -> str | None:

@@ -34,7 +34,6 @@ _MARKS: Final = (".fsstate/store.json", ".fsstate/.gitignore")
 # Files may vanish while git looks at them, and others may commit at the same moment: not this often in a row.
 _TRIES: Final = 30
 _PAUSE: Final = 0.05
-_FOLDER: Final = b"160000"
 _PLAIN: Final = (b"100644", b"100755")
 # How much younger than its time of change says a directory may be: file systems stamp as coarsely as this.
 _COARSE_NS: Final = 2_000_000_000
@@ -82,6 +81,7 @@ class _Snapshot:
     def take(self, message: str) -> str | None:
         for _ in range(_TRIES):
             self._at.require_at_rest()
+            self._at.require_not_ignored("category/name")
             head = self._at.head()
             tree = self._tree(head)
             if tree is None:
@@ -118,16 +118,25 @@ class _Snapshot:
             yield git
 
     def _add_all(self, git: Git) -> None:
-        # Patterns, since only these can leave something out: what is below .fsstate is scratch.
-        store, scratch = self._at.store, self._at.path(".fsstate")
-        within = [f":(top,literal){store}" if store else ":(top)", f":(top,exclude,literal){scratch}"]
-        marks = [self._at.path(mark) for mark in _MARKS if os.path.lexists(f"{self._files.root}/{mark}")]
+        """Let the index hold what the files hold; what is below .fsstate is scratch, but for the marks of a store."""
+        kinds = ("--modified", "--others", "--exclude-standard")
+        listed = git.run("ls-files", "-z", *kinds, "--", self._at.whole_store).split(b"\0")
+        scratch = os.fsencode(self._at.path(".fsstate/"))
+        paths = dict.fromkeys(path for path in listed if path and not path.startswith(scratch))
+        for path in paths:
+            if path.endswith(b"/"):
+                shown = os.fsdecode(path.rstrip(b"/"))
+                reason = f"{shown} is a git repository of its own, whose files cannot be committed with the store's"
+                raise GitError(self._at.root, f"{reason}; move it away, or remove its .git")
+        paths |= dict.fromkeys(os.fsencode(self._at.path(mark)) for mark in _MARKS)
+        self._update(git, b"".join(path + b"\0" for path in paths))
+
+    def _update(self, git: Git, paths: bytes) -> None:
         for attempt in range(_TRIES):
             try:
-                git.run("add", "--all", "--ignore-errors", "--", *within, literally=False)
-                git.run("add", "--all", "--force", "--", *marks)
+                git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=paths)
             except GitError:
-                # A file that vanished under git's eyes will not do so again and again.
+                # A file that vanished while git opened it will not do so again and again.
                 if attempt == _TRIES - 1:
                     raise
                 time.sleep(_PAUSE)
@@ -140,12 +149,7 @@ class _Snapshot:
             "diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-ext-diff", before, "--", self._at.whole_store
         ).split(b"\0")
         for about, path in zip(listed[::2], listed[1::2], strict=False):
-            was, mode = about.lstrip(b":").split(b" ")[:2]
-            if mode == _FOLDER != was:
-                shown = os.fsdecode(path)
-                reason = f"{shown} is a git repository of its own, whose files cannot be committed with the store's"
-                raise GitError(self._at.root, f"{reason}; move it away, or remove its .git")
-            yield _Changed(mode, path)
+            yield _Changed(about.split(b" ")[1], path)
 
     def _mend(self, git: Git, changed: Iterable[_Changed]) -> None:
         """Read anew what git may have seen in the middle of a change."""
