@@ -48,6 +48,11 @@ class RecordCommit(NamedTuple):
     changes: list[FileChange]
 
     @property
+    def made_it(self) -> bool:
+        """Whether the record came to its place with this commit."""
+        return any(change.path == self.record and change.kind == "added" for change in self.changes)
+
+    @property
     def summary(self) -> str:
         """The changes in a few words: `status, +3 messages`."""
         stem = self.record.removesuffix(JSON)

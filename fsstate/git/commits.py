@@ -48,11 +48,17 @@ class _Found(NamedTuple):
     lines: dict[str, tuple[int, int]]
 
 
-def commits_of(repository: Repository, record: str, paths: list[str], since: str = "HEAD") -> Iterator[RecordCommit]:
-    """The commits that changed any of these paths of the store, the latest first, from a commit on backwards."""
+def commits_of(
+    repository: Repository, record: str, paths: list[str], since: str, most: int | None
+) -> Iterator[RecordCommit]:
+    """The commits, at most so many, that changed any of these paths, the latest first, from a commit on backwards."""
+    limit = () if most is None else (f"--max-count={most}",)
     wanted = ("--", *(repository.path(path) for path in paths))
     git = repository.git
-    with git.reading(*_TELL, *wanted, fed_by=("rev-list", since, *wanted)) as printed, _Contents(git) as contents:
+    with (
+        git.reading(*_TELL, *wanted, fed_by=("rev-list", *limit, since, *wanted)) as printed,
+        _Contents(git) as contents,
+    ):
         for found in _parsed(_tokens(printed)):
             yield RecordCommit(
                 found.id, datetime.fromisoformat(found.at), found.author, found.subject, record,

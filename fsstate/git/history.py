@@ -76,7 +76,7 @@ class History:
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be 0 or more, got {limit!r}")
         repository, ref = self._at(record)
-        return list(islice(self._commits(repository, ref), limit))
+        return list(islice(self._commits(repository, ref, limit), limit))
 
     def show(self, record: str, revision: str) -> RecordVersion:
         """Return a record as it was. Raises NotFoundError when it did not exist then, or there is no such revision."""
@@ -135,13 +135,13 @@ class History:
             raise GitError(repository.top, "there is no commit yet; `fsstate git snapshot` makes the first")
         return repository, self._find(repository, record)
 
-    def _commits(self, repository: Repository, ref: Ref) -> Iterator[RecordCommit]:
+    def _commits(self, repository: Repository, ref: Ref, most: int | None) -> Iterator[RecordCommit]:
         since: str | None = "HEAD"
         while since is not None:
             last: RecordCommit | None = None
-            for last in commits_of(repository, str(ref), self._paths(ref), since):
+            for last in commits_of(repository, str(ref), self._paths(ref), since, most):
                 yield last
-            since = None if last is None else repository.commit(f"{last.id}^")
+            since = None if last is None or not last.made_it else repository.commit(f"{last.id}^")
             if last is not None and since is not None:
                 before = _place_before(repository, ref, since, last.id)
                 ref, since = (ref, None) if before is None else (before, since)

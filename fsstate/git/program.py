@@ -34,12 +34,19 @@ _UNKNOWN_PERSON: Final = ("tell me who you are", "empty ident name", "no email w
 
 
 class Git:
-    """The git program in one directory. `index` is another file for what is staged; `durable` flushes what is made."""
+    """The git program in one directory.
 
-    def __init__(self, directory: str, *, index: str | None = None, durable: bool = False) -> None:
+    `index` is another file for what is staged; `durable` flushes what is made. With `git_dir`, where a repository keeps
+    what is its own, the directory counts as that of its working files.
+    """
+
+    def __init__(
+        self, directory: str, *, index: str | None = None, durable: bool = False, git_dir: str | None = None
+    ) -> None:
         self.directory = directory
         self._index = index
-        self._options = ("--no-pager", *_EXACT, *(_DURABLE if durable else ()))
+        elsewhere = () if git_dir is None else (f"--git-dir={git_dir}", f"--work-tree={directory}")
+        self._options = ("--no-pager", *_EXACT, *(_DURABLE if durable else ()), *elsewhere)
 
     def run(self, *arguments: str, given: bytes = b"", literally: bool = True) -> bytes:
         """Run it and return what it prints. Raises GitError with what it says when it fails.

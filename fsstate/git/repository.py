@@ -84,10 +84,6 @@ class Repository:
         """The store's directory, as git takes it."""
         return self.store or "."
 
-    def with_index(self, index: str, *, durable: bool) -> Git:
-        """The git program, with what is staged kept in another file."""
-        return Git(self.top, index=index, durable=durable)
-
     def head(self) -> str | None:
         """The id of the last commit; None when there is none yet."""
         return self.commit("HEAD")

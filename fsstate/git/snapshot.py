@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -43,7 +43,7 @@ class _Changed(NamedTuple):
     """A file that the commit would change: its mode there (`000000`: it is gone), and its path in the repository."""
 
     mode: bytes
-    path: bytes
+    path: str
 
 
 def take_snapshot(backend: Backend, message: str) -> str | None:
@@ -94,28 +94,23 @@ class _Snapshot:
 
     def _tree(self, head: str | None) -> str | None:
         """The tree with the store as it is now in its place, or None when that is how it is already."""
-        with self._own_index(head) as git:
-            self._add_all(git)
-            changed = list(self._changed(git, head))
-            if not changed:
-                return None
-            self._mend(git, changed)
-            # What was mended may be as it was.
-            if next(self._changed(git, head), None) is None:
-                return None
-            return git.one_line("write-tree")
-
-    @contextlib.contextmanager
-    def _own_index(self, head: str | None) -> Generator[Git]:
-        """Git with an index of its own that holds what `head` does; it knows which files are as they were."""
         with tempfile.TemporaryDirectory(dir=self._at.git_dir, prefix="fsstate-") as folder:
             index = f"{folder}/index"
-            with contextlib.suppress(FileNotFoundError):
-                # With its time: what was changed after that is not taken for unchanged.
-                shutil.copy2(f"{self._at.git_dir}/index", index)
-            git = self._at.with_index(index, durable=self._durable)
-            git.run("read-tree", *(["--empty"] if head is None else ["--reset", head]))
-            yield git
+            git = Git(self._at.top, index=index, durable=self._durable)
+            self._begin_index(git, index, head)
+            self._add_all(git)
+            changed = self._changed(git, head)
+            if self._mend(git, index, changed):
+                # What was read once more may be as it was.
+                changed = self._changed(git, head)
+            return git.one_line("write-tree") if changed else None
+
+    def _begin_index(self, git: Git, index: str, head: str | None) -> None:
+        """Make an index that holds what `head` does, and knows which files are as they were."""
+        with contextlib.suppress(FileNotFoundError):
+            # With its time: what was changed after that is not taken for unchanged.
+            shutil.copy2(f"{self._at.git_dir}/index", index)
+        git.run("read-tree", *(["--empty"] if head is None else ["--reset", head]))
 
     def _add_all(self, git: Git) -> None:
         """Let the index hold what the files hold; what is below .fsstate is scratch, but for the marks of a store."""
@@ -143,42 +138,42 @@ class _Snapshot:
             else:
                 return
 
-    def _changed(self, git: Git, head: str | None) -> Iterator[_Changed]:
+    def _changed(self, git: Git, head: str | None) -> list[_Changed]:
         before = head or git.one_line("hash-object", "-t", "tree", "--stdin")
-        listed = git.run(
-            "diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-ext-diff", before, "--", self._at.whole_store
-        ).split(b"\0")
-        for about, path in zip(listed[::2], listed[1::2], strict=False):
-            yield _Changed(about.split(b" ")[1], path)
+        arguments = ("diff-index", "--cached", "--raw", "-z", "--no-renames", before, "--", self._at.whole_store)
+        listed = git.run(*arguments).split(b"\0")
+        pairs = zip(listed[::2], listed[1::2], strict=False)
+        return [_Changed(about.split(b" ")[1], os.fsdecode(path)) for about, path in pairs]
 
-    def _mend(self, git: Git, changed: Iterable[_Changed]) -> None:
-        """Read anew what git may have seen in the middle of a change."""
+    def _mend(self, git: Git, index: str, changed: Iterable[_Changed]) -> bool:
+        """Let git take whole copies of what it may have seen in the middle of a change; say whether there was any."""
         listed = git.run("diff-files", "--name-only", "-z", "--no-renames", "--", self._at.whole_store)
-        moving = set(listed.split(b"\0"))
-        lines: list[bytes] = []
-        for mode, path in changed:
-            is_torn_log = path.endswith(LOG.encode()) and not self._ends_whole(path)
-            if mode in _PLAIN and (path in moving or is_torn_log):
-                lines.append(self._entry(git, mode, path))
-        if lines:
-            git.run("update-index", "-z", "--add", "--index-info", given=b"".join(lines))
+        moving = {os.fsdecode(path) for path in listed.split(b"\0")}
+        torn = [each for each in changed if each.mode in _PLAIN and (each.path in moving or self._is_torn(each.path))]
+        copies = f"{index}.files"
+        for each in torn:
+            self._copy(each, copies)
+        if torn:
+            paths = b"".join(os.fsencode(each.path) + b"\0" for each in torn)
+            elsewhere = Git(copies, index=index, durable=self._durable, git_dir=self._at.git_dir)
+            elsewhere.run("update-index", "-z", "--add", "--remove", "--stdin", given=paths)
+        return bool(torn)
 
-    def _entry(self, git: Git, mode: bytes, path: bytes) -> bytes:
-        """The line for `update-index --index-info` that makes git hold what the file holds now."""
-        data = self._read(path)
-        if data is None:
-            return b"0 %s\t%s\0" % (b"0" * 40, path)
-        name = os.fsdecode(path)
-        id_ = git.run("hash-object", "-w", "--stdin", "--path", name, given=data).strip()
-        return b"%s %s\t%s\0" % (mode, id_, path)
+    def _copy(self, changed: _Changed, copies: str) -> None:
+        """Copy a record as it is at one moment: a document whole, a log as far as its last whole line."""
+        data = read_plain(f"{self._at.top}/{changed.path}")
+        target = Path(copies, changed.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if data is not None:
+            target.write_bytes(_whole_lines(data) if changed.path.endswith(LOG) else data)
+            target.chmod(int(changed.mode[-3:], 8))
 
-    def _read(self, path: bytes) -> bytes | None:
-        """A record as it is at one moment: a document whole, a log as far as its last whole line; None when absent."""
-        data = read_plain(f"{self._at.top}/{os.fsdecode(path)}")
-        return data if data is None or not path.endswith(LOG.encode()) else _whole_lines(data)
+    def _is_torn(self, path: str) -> bool:
+        """Whether a log ends in the middle of a line: somebody is writing it, or was killed."""
+        return path.endswith(LOG) and not self._ends_whole(path)
 
-    def _ends_whole(self, path: bytes) -> bool:
-        with contextlib.suppress(OSError), Path(self._at.top, os.fsdecode(path)).open("rb") as file:
+    def _ends_whole(self, path: str) -> bool:
+        with contextlib.suppress(OSError), Path(self._at.top, path).open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read() == b"\n"
         return False

@@ -20,6 +20,7 @@ NAMES = [
     "demo",
     "edit",
     "export",
+    "git",
     "import",
     "init",
     "log",
