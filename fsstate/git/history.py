@@ -19,7 +19,7 @@ from fsstate.errors import AmbiguousIdError, GitError, NotFoundError
 from fsstate.git.changes import RecordCommit
 from fsstate.git.commits import commits_of
 from fsstate.git.repository import Repository, files_of
-from fsstate.git.restoring import Restorer, RestoreReport
+from fsstate.git.restoring import FileRestorer, RestoreReport, WholeRestorer
 from fsstate.git.setup import SetupReport, set_up
 from fsstate.times import Clock
 from fsstate.trash import ref_of
@@ -113,14 +113,10 @@ class History:
         """
         repository, ref = self._at(record)
         version = self._version(repository, ref, revision)
-        restorer = Restorer(self._files, repository, self._clock, ref, version.files)
+        kind = WholeRestorer if self._is_owner(ref) else FileRestorer
+        restorer = kind(self._files, repository, self._clock, ref, version.files)
         changes = restorer.plan()
-        in_trash = False
-        if changes and not dry_run:
-            is_owner = self._is_owner(ref)
-            in_trash = (
-                restorer.restore_whole(force=force) if is_owner else restorer.restore(self._owner(ref), force=force)
-            )
+        in_trash = bool(changes) and not dry_run and restorer.restore(self._owner(ref), force=force)
         return RestoreReport(version.record, version.commit, changes, dry_run, in_trash)
 
     # Inside

@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from fsstate import belongings
-from fsstate.backends.base import JSON, LOG, MARKDOWN, TRIM_MARKER, Blob, Change, Move, Ref, Suffix
+from fsstate.backends.base import JSON, LOG, MARKDOWN, TRIM_MARKER, Change, Move, Ref, Suffix
 from fsstate.backends.files import FileBackend, continued
 from fsstate.errors import FsStateError, LockTimeoutError, NotFoundError, UncommittedError
 from fsstate.git.repository import Repository, read_plain
 from fsstate.times import Clock
 from fsstate.trash import Run, Trash, TrashItem
 
-__all__ = ["RestoreReport", "RestoredFile", "Restorer"]
+__all__ = ["FileRestorer", "RestoreReport", "RestoredFile", "WholeRestorer"]
 
 # A record that was just written to tells no change that comes at once: so long is waited before it is looked at again.
 _PAUSE: Final = 0.03
@@ -47,7 +48,7 @@ class RestoreReport(NamedTuple):
     in_trash: bool
 
 
-class Restorer:
+class _Restorer:
     """Brings one record back: `wanted` are its files as they were, by their paths in the store."""
 
     def __init__(
@@ -63,33 +64,70 @@ class Restorer:
         """Tell which files would change."""
         return list(self._changes(self._present()))
 
+    def _paths(self) -> list[str]:
+        """The files of the record that are there now, or may be."""
+        return [str(self._ref)]
+
+    def _present(self) -> dict[str, bytes]:
+        found = ((path, read_plain(f"{self._files.root}/{path}")) for path in self._paths())
+        return {path: data for path, data in found if data is not None}
+
+    def _changes(self, present: Mapping[str, bytes]) -> Iterator[RestoredFile]:
+        for path in dict.fromkeys((*self._wanted, *present)):
+            if path not in present:
+                yield RestoredFile(path, "added")
+            elif not _holds(present[path], self._wanted.get(path, b"")):
+                yield RestoredFile(path, "replaced" if path in self._wanted else "removed")
+
+    def _last_committed(self, path: str) -> bytes:
+        """The last content that any commit has of a file; none when there is none."""
+        last = self._at.git.one_line("rev-list", "-1", "HEAD", "--", self._at.path(path))
+        for commit in (last, f"{last}^"):
+            # The last commit that changed it may be the one that took it away.
+            if last and self._at.commit(commit) and path in self._at.ids(commit, [path]):
+                return self._at.content(commit, path)
+        return b""
+
+
+class FileRestorer(_Restorer):
+    """Brings back one document or log."""
+
     def restore(self, owner: Ref | None, *, force: bool) -> bool:
-        """Replace one document or log. Returns whether what was replaced is in the trash, which it never is."""
+        """Replace it, durably. Says False: what was replaced is not in the trash."""
         if owner is not None and self._files.look(owner) is None:
             reason = f"{self._ref} belongs to {owner}, which does not exist; restore that"
             raise NotFoundError(self._files.location(owner), reason)
-        path = str(self._ref)
-        data = self._wanted[path]
-
-        def change(now: bytes | None) -> bytes:
-            if now and not force and not _holds(now, data) and not self._is_committed(path, now):
-                raise UncommittedError(self._files.location(self._ref), [path])
-            return data
-
-        def change_document(blob: Blob | None) -> bytes:
-            return change(None if blob is None else blob.data)
-
-        def change_log(now: bytes) -> bytes:
-            return change(now) if now else continued(data, self._last_committed(path))
-
         if self._ref.suffix == LOG:
-            self._files.replace_log(self._ref, change_log, owner=owner)
+            self._files.replace_log(self._ref, lambda now: self._log_after(now, force=force), owner=owner)
         else:
-            self._files.change(self._ref, change_document, owner=owner)
+            self._files.change(
+                self._ref, lambda blob: self._after(blob.data if blob else None, force=force), owner=owner
+            )
         return False
 
-    def restore_whole(self, *, force: bool) -> bool:
-        """Replace a document with all that belongs to it. Returns whether what was replaced is in the trash."""
+    def _after(self, now: bytes | None, *, force: bool) -> bytes:
+        """What the file is to hold. Asked under the record's lock."""
+        path = str(self._ref)
+        data = self._wanted[path]
+        if now and not force and not _holds(now, data) and not self._is_committed(path, now):
+            raise UncommittedError(self._files.location(self._ref), [path])
+        return data
+
+    def _log_after(self, now: bytes, *, force: bool) -> bytes:
+        data = self._after(now, force=force)
+        return data if now else continued(data, self._last_committed(str(self._ref)))
+
+    def _is_committed(self, path: str, data: bytes) -> bool:
+        found = self._at.ids("HEAD", [path]).get(path)
+        return found is not None and found[1] == self._at.id_of(path, data)
+
+
+class WholeRestorer(_Restorer):
+    """Brings back a document with all that belongs to it."""
+
+    def restore(self, owner: Ref | None, *, force: bool) -> bool:
+        """Let it change places with the one that is there, durably. Returns whether what was there is in the trash."""
+        del owner
         deadline = time.monotonic() + self._files.options.lock_timeout
         while True:
             mark = self._mark(deadline)
@@ -103,40 +141,10 @@ class Restorer:
                 return bool(uncommitted)
             self._require_time(deadline)
 
-    # What is there
-
-    def _present(self) -> dict[str, bytes]:
-        paths = [str(self._ref)]
-        if any(path != paths[0] for path in self._wanted) or self._files.has_any(self._ref.belongings):
-            top = self._files.location(self._ref).removesuffix(self._ref.suffix)
-            for folder, _, found in os.walk(top):
-                inside = folder.removeprefix(f"{self._files.root}/")
-                paths += [f"{inside}/{name}" for name in found]
-        return {path: data for path in paths if (data := read_plain(f"{self._files.root}/{path}")) is not None}
-
-    def _changes(self, present: Mapping[str, bytes]) -> Iterator[RestoredFile]:
-        for path in dict.fromkeys((*self._wanted, *present)):
-            if path not in present:
-                yield RestoredFile(path, "added")
-            elif path not in self._wanted:
-                if not _holds(present[path], b""):
-                    yield RestoredFile(path, "removed")
-            elif not _holds(present[path], self._wanted[path]):
-                yield RestoredFile(path, "replaced")
-
-    def _is_committed(self, path: str, data: bytes) -> bool:
-        found = self._at.ids("HEAD", [path]).get(path)
-        return found is not None and found[1] == self._at.id_of(path, data)
-
-    def _last_committed(self, path: str) -> bytes:
-        """The last content that any commit has of a file; none when there is none."""
-        arguments = ("rev-list", "-1", "HEAD", "--", self._at.path(path))
-        last = self._at.git.one_line(*arguments)
-        for commit in (last, f"{last}^"):
-            # The last commit that changed it may be the one that took it away.
-            if last and self._at.commit(commit) and path in self._at.ids(commit, [path]):
-                return self._at.content(commit, path)
-        return b""
+    def _paths(self) -> list[str]:
+        inside = Path(self._files.root, self._ref.belongings)
+        found = (Path(folder, name) for folder, _, files in os.walk(inside) for name in files)
+        return [*super()._paths(), *(str(path.relative_to(self._files.root)) for path in found)]
 
     def _uncommitted(self) -> list[str]:
         """What is there of the record, and the last commit does not hold as it is."""
