@@ -59,9 +59,9 @@ class Git:
         return printed
 
     def ask(self, *arguments: str, literally: bool = True) -> bytes | None:
-        """Run it and return what it prints, or None when it fails without a word: the answer is no."""
+        """Run it and return what it prints, or None when it says no: by ending with 1, and with more if it fails."""
         code, printed, said = self._run(arguments, b"", literally)
-        if code and said.strip():
+        if code > 1 or code < 0:
             raise GitError(self.directory, _told(arguments[0], said))
         return None if code else printed
 
@@ -118,7 +118,7 @@ class Git:
             raise GitError(self.directory, "git cannot be given a NUL character") from None
 
     def _environment(self) -> Mapping[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
+        kept = {name: value for name, value in os.environ.items() if name not in _MISLEADING and "_TRACE" not in name}
         more = {} if self._index is None else {"GIT_INDEX_FILE": self._index}
         # Who only looks must not keep others from their work by locking the index.
         return {**kept, **_SETTINGS, "GIT_OPTIONAL_LOCKS": "0", **more}
