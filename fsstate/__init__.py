@@ -21,6 +21,7 @@ from fsstate.errors import (
     ConflictError,
     CorruptRecordError,
     FsStateError,
+    GitError,
     InvalidCursorError,
     InvalidNameError,
     InvalidQueryError,
@@ -36,6 +37,7 @@ from fsstate.errors import (
     SearchUnavailableError,
     StorageError,
     StoreClosedError,
+    UncommittedError,
     UnsafePathError,
     ValidationError,
     WrongOwnerError,
@@ -43,7 +45,7 @@ from fsstate.errors import (
 
 if TYPE_CHECKING:
     from fsstate.agents import Agent
-    from fsstate.aio import AsyncRecords, AsyncStore
+    from fsstate.aio import AsyncHistory, AsyncRecords, AsyncStore
     from fsstate.audits import Audit, Audits
     from fsstate.checkpoints import Checkpoint, Checkpoints
     from fsstate.collection import Collection
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from fsstate.documents import Item, Record
     from fsstate.dynamic_tools import Tool
     from fsstate.frontmatter import Document
+    from fsstate.git import FileChange, History, RecordCommit, RecordVersion, RestoredFile, RestoreReport, SetupReport
     from fsstate.goals import Goal, SessionGoal
     from fsstate.ids import new_id
     from fsstate.jobs import Job, JobEvent, Jobs
@@ -103,6 +106,7 @@ __all__ = [
     "AlwaysAsk",
     "AmbiguousIdError",
     "ApiKeyAuth",
+    "AsyncHistory",
     "AsyncRecords",
     "AsyncStore",
     "Audit",
@@ -121,10 +125,13 @@ __all__ = [
     "CorruptRecordError",
     "Document",
     "Entry",
+    "FileChange",
     "FsStateError",
     "Garbage",
+    "GitError",
     "Goal",
     "Growth",
+    "History",
     "InFlight",
     "Ingest",
     "IngestStatus",
@@ -169,11 +176,15 @@ __all__ = [
     "Pruned",
     "Range",
     "Record",
+    "RecordCommit",
     "RecordType",
+    "RecordVersion",
     "Records",
     "Recovery",
     "RecoveryReport",
     "RemoteWorkspace",
+    "RestoreReport",
+    "RestoredFile",
     "Run",
     "Runs",
     "SearchHit",
@@ -189,6 +200,7 @@ __all__ = [
     "Setting",
     "Settings",
     "Settled",
+    "SetupReport",
     "Single",
     "SourceFile",
     "SourceRoot",
@@ -211,6 +223,7 @@ __all__ = [
     "Trash",
     "TrashItem",
     "TrashReport",
+    "UncommittedError",
     "UnsafePathError",
     "Usage",
     "ValidationError",
@@ -229,7 +242,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "agents": ("Agent",),
-    "aio": ("AsyncRecords", "AsyncStore"),
+    "aio": ("AsyncHistory", "AsyncRecords", "AsyncStore"),
     "audits": ("Audit", "Audits"),
     "checkpoints": ("Checkpoint", "Checkpoints"),
     "collection": ("Collection",),
@@ -238,6 +251,15 @@ _HOMES = {
     "documents": ("Item", "Record"),
     "dynamic_tools": ("Tool",),
     "frontmatter": ("Document",),
+    "git": (
+        "FileChange",
+        "History",
+        "RecordCommit",
+        "RecordVersion",
+        "RestoreReport",
+        "RestoredFile",
+        "SetupReport",
+    ),
     "goals": ("Goal", "SessionGoal"),
     "ids": ("new_id",),
     "jobs": ("Job", "JobEvent", "Jobs"),

@@ -20,6 +20,8 @@
     ├── LockTimeoutError (TimeoutError)       somebody else kept the record's lock
     ├── MissingExtraError (ImportError)       an optional dependency is not installed
     ├── SearchUnavailableError (RuntimeError) this Python's SQLite cannot search
+    ├── GitError (RuntimeError)               git is not there, or refuses
+    │   └── UncommittedError                  a version that no commit holds would be lost
     └── StorageError (OSError)                the operating system refused; errno and filename are set
         ├── UnsafePathError                   a symlink or something else that is not ours to touch
         └── OutcomeUnknownError               written, but the disk did not confirm that it will last
@@ -38,6 +40,7 @@ __all__ = [
     "ConflictError",
     "CorruptRecordError",
     "FsStateError",
+    "GitError",
     "InvalidCursorError",
     "InvalidNameError",
     "InvalidQueryError",
@@ -53,6 +56,7 @@ __all__ = [
     "SearchUnavailableError",
     "StorageError",
     "StoreClosedError",
+    "UncommittedError",
     "UnsafePathError",
     "ValidationError",
     "WrongOwnerError",
@@ -308,6 +312,25 @@ class SearchUnavailableError(FsStateError, RuntimeError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"cannot search with this Python: {reason}; use one whose sqlite3 module has FTS5")
         self.reason = reason
+
+
+class GitError(FsStateError, RuntimeError):
+    """Git is not there, or refuses. `where` is the directory or record, `reason` what is wrong and what to do."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class UncommittedError(GitError):
+    """What would be replaced is in no commit, and would be lost; nothing was changed. `paths` are its files."""
+
+    def __init__(self, where: str, paths: list[str]) -> None:
+        shown = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
+        reason = f"the last commit does not hold {shown} as it is now; take a snapshot first, or force it"
+        super().__init__(where, reason)
+        self.paths = paths
 
 
 class StorageError(FsStateError, OSError):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fsstate.audits import Audits
     from fsstate.collection import Collection
     from fsstate.conflicts import Conflict
+    from fsstate.git import History
     from fsstate.index import Index
     from fsstate.jobs import Jobs
     from fsstate.journal import Journal
@@ -216,6 +217,13 @@ class Store:
         return self._part("trash", lambda: Trash(self.backend, self.options.clock))
 
     @property
+    def history(self) -> History:
+        """What git knows of the records: the commits that changed each, how it was, and the way back."""
+        from fsstate.git import History
+
+        return self._part("history", lambda: History(self.backend, self.options.clock, self._parents))
+
+    @property
     def agents(self) -> Records[Agent]:
         """The agents."""
         from fsstate.agents import AGENTS
@@ -333,6 +341,24 @@ class Store:
 
         chosen = oldest_of(self.backend, conflict) if isinstance(conflict, str) else conflict
         return resolve(self.backend, chosen, take, self._parents())
+
+    def snapshot(self, message: str) -> str | None:
+        """Commit the store's directory to git as it is now; return the commit's id, or None when nothing changed.
+
+        Only this directory is committed, in the repository that it lies in, on the branch that is checked out. What
+        you have staged elsewhere stays staged and out of the commit; what you have staged of the store is replaced by
+        what the files hold. Each record is in it whole, as it was at one moment while the snapshot was taken; records
+        that others write meanwhile may be of different moments. Takes no lock of a record, and one turn after the other
+        where several take snapshots. Runs no hook of `git commit`; signs if `commit.gpgSign` says so.
+
+        Durable at return, with git 2.36 or newer, as far as the store's options say so: objects, branch, and their
+        names are flushed. Raises GitError without git, outside of a repository (`fsstate git init` makes one), during a
+        merge or a rebase, where git does not know who commits, and for a store in memory; InvalidValueError for an
+        empty message; LockTimeoutError when others take snapshots for too long.
+        """
+        from fsstate.git import take_snapshot
+
+        return take_snapshot(self.backend, message)
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

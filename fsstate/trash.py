@@ -58,7 +58,8 @@ class TrashItem(NamedTuple):
 
     - `id`: the run that brought it, and the record: names one item.
     - `record`: where it was, as `sessions/0198c3….json`.
-    - `reason`: why it was pruned: "ttl", "count" or "bytes"; `last_active` is what counted as its age.
+    - `reason`: why it was pruned: "ttl", "count" or "bytes"; `last_active` is what counted as its age. "replaced": a
+      version from git took its place; "restored": that version, if it was cut off before it came to its place.
     - `trashed_at`: when. `bytes`: what it takes, with all that belongs to it.
     """
 

@@ -26,7 +26,7 @@ owned_sessions sessions messages message_reader tool_calls events steps embedded
 goals searchable searcher stats \
 merging.logs merging.files \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
-catalogue conflicts
+catalogue conflicts git
 store
 aio
 .

@@ -1,7 +1,7 @@
 """The async mirror of the store: the same names, awaited, on asyncio and trio.
 
 - `store`: AsyncStore, the way in
-- `documents`, `journal`, `messages`, `records`, `sessions`: a mirror each of the sync module of that name
+- `documents`, `history`, `journal`, `messages`, `records`, `sessions`: a mirror each of the sync module of that name
 - `tasks`: mirrors of runs, audits and jobs
 - `editing`: read-modify-write with the lock held across awaits
 - `batching`: writes of many tasks in one flush
@@ -11,6 +11,7 @@
 from fsstate.aio.checkpoints import AsyncCheckpoints
 from fsstate.aio.documents import AsyncCollection, AsyncDocuments, AsyncMarkdown
 from fsstate.aio.goals import AsyncSessionGoal
+from fsstate.aio.history import AsyncHistory
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.messages import AsyncMessages, AsyncStream
 from fsstate.aio.records import AsyncItemSet, AsyncRecords, AsyncSingle
@@ -27,6 +28,7 @@ __all__ = [
     "AsyncCheckpoints",
     "AsyncCollection",
     "AsyncDocuments",
+    "AsyncHistory",
     "AsyncItemSet",
     "AsyncJobs",
     "AsyncJournal",

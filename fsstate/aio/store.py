@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from fsstate.aio.documents import AsyncCollection, AsyncMarkdown
+from fsstate.aio.history import AsyncHistory
 from fsstate.aio.journal import AsyncJournal
 from fsstate.aio.offload import Offload
 from fsstate.aio.records import AsyncRecords
@@ -163,6 +164,11 @@ class AsyncStore:
         return AsyncTrash(self.sync.trash, self.offload)
 
     @cached_property
+    def history(self) -> AsyncHistory:
+        """What git knows of the records: the commits that changed each, how it was, and the way back."""
+        return AsyncHistory(self.sync.history, self.offload)
+
+    @cached_property
     def agents(self) -> AsyncRecords[Agent]:
         """The agents."""
         return AsyncRecords(self.sync.agents, self.offload, self._timeout)
@@ -202,6 +208,10 @@ class AsyncStore:
     async def resolve(self, conflict: Conflict | str, take: object) -> str | None:
         """End a conflict, or the oldest one of a document, and return the document's revision (None: there is none)."""
         return await self.offload.run(self.sync.resolve, conflict, take)
+
+    async def snapshot(self, message: str) -> str | None:
+        """Commit the store's directory to git as it is now; return the commit's id, or None when nothing changed."""
+        return await self.offload.run(self.sync.snapshot, message)
 
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

@@ -6,7 +6,7 @@ What it prints for people may change; what `--json` prints, and the exit codes, 
     0    done
     1    a problem in the data, or no such record
     2    wrong usage, or a missing extra
-    3    a conflict: the record changed meanwhile, or exists already
+    3    a conflict: the record changed meanwhile, or exists already, or is not committed
     4    somebody else kept the record's lock
     5    the operating system refused: no permission, disk full …
     70   a bug in fsstate

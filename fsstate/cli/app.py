@@ -19,7 +19,7 @@ from fsstate.cli.demo import demo
 from fsstate.cli.documents import cat, put, rm
 from fsstate.cli.editing import edit
 from fsstate.cli.exits import CODES, guarded
-from fsstate.cli.git import git_group
+from fsstate.cli.git import git
 from fsstate.cli.listing import ls
 from fsstate.cli.logs import log
 from fsstate.cli.recovery import migrate, recover
@@ -117,7 +117,7 @@ def init(settings: Settings, directory: str | None) -> None:
 
 
 _ON_RECORDS = (ls, show, cat, put, edit, rm, log, search, sessions, conflicts, resolve)
-_UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, stats, bench, import_group, export_group, git_group)
+_UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, stats, bench, git, import_group, export_group)
 for command in (demo, *_ON_RECORDS, *_UPKEEP, completion):
     program.add_command(command)
 

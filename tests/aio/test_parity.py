@@ -39,6 +39,7 @@ PAIRS: list[tuple[type, type]] = [
     (fsstate.ToolCalls, aio.AsyncToolCalls),
     (fsstate.Steps, aio.AsyncSteps),
     (fsstate.Trash, aio.AsyncTrash),
+    (fsstate.History, aio.AsyncHistory),
 ]
 # Steps that the async API is made of, and what stays with the sync side, `AsyncStore.sync`.
 INSIDE = {

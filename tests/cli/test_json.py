@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +26,12 @@ RUNS: dict[str, list[str]] = {
     "demo": ["DIR"],
     "edit": ["agents/planner"],
     "export claude-code": ["talk", "--output", "DIR"],
+    "git diff": ["agents/planner", "HEAD"],
+    "git init": [],
+    "git log": ["agents/planner"],
+    "git restore": ["agents/planner", "HEAD"],
+    "git show": ["agents/planner", "HEAD"],
+    "git snapshot": ["-m", "saved"],
     "import claude-code": ["talk.jsonl"],
     "import codewhale": ["theirs"],
     "import oxios": ["theirs"],
@@ -58,6 +66,8 @@ LINES = ("log",)
 def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.chdir(cli.directory.parent)
     monkeypatch.setenv("EDITOR", f"{sys.executable} -c pass")
+    for variable in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(variable, "ada@example.org")
     Path("talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     cli.out("import", "claude-code", "talk.jsonl")
     Path("theirs/sessions").mkdir(parents=True)
@@ -72,6 +82,15 @@ def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
+@pytest.fixture
+def committed(filled: Store, command: str) -> None:
+    if command.startswith("git "):
+        if shutil.which("git") is None:
+            pytest.skip("needs git")
+        subprocess.run(["git", "init", "--quiet", filled.path], check=True)
+        filled.snapshot("made")
+
+
 def test_every_command_is_here() -> None:
     leaves = {" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
     assert leaves | {"sessions", "trash"} == RUNS.keys()
@@ -79,7 +98,7 @@ def test_every_command_is_here() -> None:
 
 @pytest.mark.parametrize("command", RUNS)
 @pytest.mark.parametrize("place", ["before", "behind"])
-@pytest.mark.usefixtures("filled")
+@pytest.mark.usefixtures("committed")
 def test_json_parses_and_has_the_documented_keys(cli: Cli, command: str, place: str) -> None:
     arguments = [str(cli.directory.parent / "new") if word == "DIR" else word for word in RUNS[command]]
     words = [*command.split(), *arguments]

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import resource
+import threading
 from pathlib import Path
 
 import pytest
@@ -387,3 +388,50 @@ def test_a_reader_that_stops_early_keeps_nothing_open(backend: FileBackend, path
     assert len(list(itertools.islice(backend.entries_backwards(REF), 1))) == 1
     assert len(os.listdir("/dev/fd")) <= before + 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_a_log_is_replaced_while_others_append_to_it(backend: FileBackend, root: Path) -> None:
+    """Nothing that was acknowledged is lost: each replacement takes exactly the first entry away."""
+    append(backend)
+    others = FileBackend(root)
+    threads = [
+        threading.Thread(target=lambda each=each: [append(each) for _ in range(50)]) for each in (backend, others)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        backend.replace_log(REF, lambda data: data.partition(b"\n")[2])
+    for thread in threads:
+        thread.join()
+    others.close()
+    assert seqs(backend) == list(range(21, 102))
+
+
+def test_a_replaced_log_goes_on_behind_the_highest_seq(backend: FileBackend, path: Path) -> None:
+    path.write_bytes(THREE)
+    backend.replace_log(REF, lambda _: line(1))
+    assert path.read_bytes() == line(1) + b'{"seq":3,"fsstate":"trimmed"}\n'
+    assert [found.seq for found in backend.entries_backwards(REF) if isinstance(found, LogLine)] == [1]
+    backend.append(REF, lambda last: [b'{"behind":%d}' % (last.seq if last else 0)])
+    assert path.read_bytes().endswith(b'\n{"seq":4,"behind":1}\n')
+    # The same again is no change; and one that has higher seqs of its own needs no marker.
+    before = path.stat()
+    backend.replace_log(REF, lambda data: data)
+    assert path.stat() == before
+    backend.replace_log(REF, lambda _: line(1) + line(9)[:-1])
+    assert path.read_bytes() == line(1) + line(9)[:-1]
+    assert append(backend) == 10
+
+
+def test_what_a_replacement_raises_leaves_the_log_alone(backend: FileBackend, path: Path) -> None:
+    path.write_bytes(THREE)
+    with pytest.raises(ZeroDivisionError):
+        backend.replace_log(REF, lambda _: bytes(1 // 0))
+    assert path.read_bytes() == THREE
+    assert append(backend) == 4
+
+
+def test_a_log_that_is_absent_can_be_replaced(backend: FileBackend, path: Path) -> None:
+    backend.replace_log(REF, lambda data: data + line(7))
+    assert path.read_bytes() == line(7)
+    assert append(backend) == 8

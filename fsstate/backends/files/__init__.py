@@ -10,5 +10,6 @@
 """
 
 from fsstate.backends.files.backend import FORMAT, FileBackend
+from fsstate.backends.files.logs import continued
 
-__all__ = ["FORMAT", "FileBackend"]
+__all__ = ["FORMAT", "FileBackend", "continued"]

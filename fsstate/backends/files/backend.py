@@ -274,6 +274,16 @@ class FileBackend:
         self._require_open()
         return self._log(ref).delete()
 
+    def replace_log(self, ref: Ref, change: Callable[[bytes], bytes], *, owner: Ref | None = None) -> None:
+        """Replace a log by what `change` makes of its bytes (none: it may be absent), under its lock; durable.
+
+        Appends go on behind the highest seq that either had: where the old one's is higher, a marker is put at the end
+        of the new one. What `change` raises ends the operation. Not part of `Backend`: this is for bytes that a file
+        held once.
+        """
+        self._require_open()
+        self._log(ref).replace(change, owner)
+
     @contextlib.contextmanager
     def _claiming(self, ref: Ref, owner: Ref | None) -> Generator[None]:
         log = self._log(ref)
@@ -387,6 +397,36 @@ class FileBackend:
             lock.bind_to_thread()
             with contextlib.nullcontext() if owner is None else self._belongings.hold(owner):
                 self._moves.put_back(source, target)
+
+    def exchange(self, source: Ref, target: Ref, to: Ref, mark: bytes | None) -> bool:
+        """Put a document in the place of another, which goes to `to`; each with what belongs to it, durably.
+
+        Says False, and nothing happens, when what is at `target` was touched since it had the `mark` (see `Footprint`;
+        None: when it is there at all). Readers find the one or the other or, for an instant between the two, neither;
+        who writes meanwhile waits, or is told that there is no such document. Cut off, nothing is lost: what has not
+        arrived is still at `source` and `to`. Not part of `Backend`: this is for files that were there once.
+        """
+        self._require_open()
+        with self._locks.acquire(target, self.options.lock_timeout) as lock:
+            lock.bind_to_thread()
+            if not self._make_room(target, to, mark):
+                return False
+            self._moves.put_back(source, target)
+            return True
+
+    def _make_room(self, target: Ref, to: Ref, mark: bytes | None) -> bool:
+        if mark is None:
+            return not self._documents.exists(target)
+        outcomes: list[Moved] = [None]
+        move = Move(target, target.belongings, to, mark)
+        self._moves.move_many([(0, move)], outcomes, self.options.lock_timeout)
+        outcome = outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome and self._tree.find(target.belongings) is not None:
+            # The document went, and its folder could not follow: nothing may be put in its place.
+            raise StorageError("move away", self._tree.path(target.belongings), errno.EEXIST)
+        return bool(outcome)
 
     def discard(self, category: str) -> bool:
         self._require_open()

@@ -42,7 +42,7 @@ from fsstate.errors import (
 )
 from fsstate.options import StoreOptions
 
-__all__ = ["Gatekeeper", "LogFile"]
+__all__ = ["Gatekeeper", "LogFile", "continued"]
 
 _logger: Final = logging.getLogger("fsstate")
 _MOST_DEBRIS: Final = 1024 * 1024
@@ -376,7 +376,7 @@ class LogFile:
             if removed:
                 if to is not None:
                     self._keep_apart(file, start, to)
-                self._rewrite(start, b"" if rest else b'{"seq":%d,%s}\n' % (tail.seq, TRIM_MARKER))
+                self._rewrite(start, b"" if rest else _marker(tail.seq))
             else:
                 # Who trimmed it so far may have been killed before that would last.
                 self._make_seen_last(file, tail)
@@ -423,6 +423,29 @@ class LogFile:
         else:
             # They never went: who trimmed it was killed before.
             self._make_seen_last(file, tail)
+
+    def replace(self, change: Callable[[bytes], bytes], owner: Ref | None) -> None:
+        """Put what `change` makes of the log's bytes in their place, durably. No seq is given out a second time."""
+        with self._leader, refusals("replace", self.path):
+            self._lock(owner)
+            try:
+                if owner is not None:
+                    self._gate.require(owner)
+                self._replace_content(change)
+            finally:
+                self._unlock()
+
+    def _replace_content(self, change: Callable[[bytes], bytes]) -> None:
+        tail = self._ready_tail()
+        # Only now: a file that needs mending was written anew.
+        file = self._file
+        assert file is not None
+        before = _content(file, tail.end)
+        data = _going_on_after(change(before), tail.seq)
+        if data == before:
+            self._make_seen_last(file, tail)
+        else:
+            self._rewrite(tail.end, data)
 
     def delete(self) -> bool:
         """Delete the log. Returns whether it existed."""
@@ -536,8 +559,38 @@ def _find_tail(file: Lockable, end: int, known: _Tail | None) -> _Tail:
     highest = max(known.seq if known else 0, log_lines.highest_seq(window))
     for _, parsed in log_lines.backwards(file.fd, end):
         if isinstance(parsed, LogLine):
-            return _Tail(end, max(parsed.seq, highest), None if isinstance(parsed, log_lines.Marker) else parsed)
+            highest = max(parsed.seq, highest)
+            if not isinstance(parsed, log_lines.Marker):
+                return _Tail(end, highest, parsed)
     return _Tail(end, highest, None)
+
+
+def _content(file: Lockable, end: int) -> bytes:
+    pieces: list[bytes] = []
+    position = 0
+    while position < end and (piece := os.pread(file.fd, end - position, position)):
+        pieces.append(piece)
+        position += len(piece)
+    return b"".join(pieces)
+
+
+def continued(data: bytes, earlier: bytes) -> bytes:
+    """The bytes of a log that takes the place of an earlier one, and gives out none of its seqs again.
+
+    Where those were higher, a marker stands at the end: no entry, but seqs go on behind it.
+    """
+    return _going_on_after(data, log_lines.highest_seq(earlier))
+
+
+def _going_on_after(data: bytes, last: int) -> bytes:
+    if log_lines.highest_seq(data) >= last:
+        return data
+    newline = b"" if data.endswith(b"\n") or not data else b"\n"
+    return b"%s%s%s" % (data, newline, _marker(last))
+
+
+def _marker(seq: int) -> bytes:
+    return b'{"seq":%d,%s}\n' % (seq, TRIM_MARKER)
 
 
 def _split_at(file: Lockable, before: int, end: int) -> tuple[int, int, bool]:
