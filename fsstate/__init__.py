@@ -37,6 +37,7 @@ from fsstate.errors import (
     StorageError,
     StoreClosedError,
     UnsafePathError,
+    UnsupportedFileSystemError,
     ValidationError,
     WrongOwnerError,
 )
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from fsstate.checkpoints import Checkpoint, Checkpoints
     from fsstate.collection import Collection
     from fsstate.conditions import Contains, OneOf, Prefix, Range
+    from fsstate.doctor import DoctorReport, Finding
     from fsstate.documents import Item, Record
     from fsstate.dynamic_tools import Tool
     from fsstate.frontmatter import Document
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from fsstate.messages import Message, Messages, Stream
     from fsstate.migrations import Migration
     from fsstate.migrator import Migrated, MigrationReport
+    from fsstate.mounts import FileSystem, Trait
     from fsstate.names import quote_name, unquote_name
     from fsstate.options import StoreOptions
     from fsstate.queries import Page
@@ -117,8 +120,11 @@ __all__ = [
     "Contains",
     "ControlNodeRun",
     "CorruptRecordError",
+    "DoctorReport",
     "Document",
     "Entry",
+    "FileSystem",
+    "Finding",
     "FsStateError",
     "Garbage",
     "Goal",
@@ -206,10 +212,12 @@ __all__ = [
     "ToolCalls",
     "ToolConfig",
     "ToolRules",
+    "Trait",
     "Trash",
     "TrashItem",
     "TrashReport",
     "UnsafePathError",
+    "UnsupportedFileSystemError",
     "Usage",
     "ValidationError",
     "Whitelist",
@@ -232,6 +240,7 @@ _HOMES = {
     "checkpoints": ("Checkpoint", "Checkpoints"),
     "collection": ("Collection",),
     "conditions": ("Contains", "OneOf", "Prefix", "Range"),
+    "doctor": ("DoctorReport", "Finding"),
     "documents": ("Item", "Record"),
     "dynamic_tools": ("Tool",),
     "frontmatter": ("Document",),
@@ -244,6 +253,7 @@ _HOMES = {
     "messages": ("Message", "Messages", "Stream"),
     "migrations": ("Migration",),
     "migrator": ("Migrated", "MigrationReport"),
+    "mounts": ("FileSystem", "Trait"),
     "names": ("quote_name", "unquote_name"),
     "options": ("StoreOptions",),
     "queries": ("Page",),

@@ -11,7 +11,7 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout names times ids merge models frontmatter options keys conditions \
+codec forks layout mounts names times ids merge models frontmatter options keys conditions \
 backends backends.base backends.files backends.memory
 queries cursors retention
 trash
@@ -25,6 +25,7 @@ owned_sessions sessions messages message_reader tool_calls events steps embedded
 goals searchable searcher stats \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue
+doctor
 store
 aio
 .

@@ -18,6 +18,7 @@ NAMES = [
     "cat",
     "completion",
     "demo",
+    "doctor",
     "edit",
     "export",
     "import",

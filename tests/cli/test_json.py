@@ -21,6 +21,7 @@ RUNS: dict[str, list[str]] = {
     "cat": ["agents/planner", "mine"],
     "completion": ["bash"],
     "demo": ["DIR"],
+    "doctor": [],
     "edit": ["agents/planner"],
     "export claude-code": ["talk", "--output", "DIR"],
     "import claude-code": ["talk.jsonl"],
