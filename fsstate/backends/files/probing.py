@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
 from fsstate import mounts
@@ -59,7 +59,7 @@ def probe(tree: Tree, *, may_write: bool) -> FileSystem:
 
 
 @contextlib.contextmanager
-def _scratch(tree: Tree) -> Iterator[Directory]:
+def _scratch(tree: Tree) -> Generator[Directory]:
     """A folder to try things in. Locked while it is used: one that stays behind a kill is swept by the next writer."""
     staging = tree.find(STAGING)
     if staging is None:
