@@ -45,7 +45,8 @@ def fill(root: Path) -> None:
         for number in range(5):
             store.journal("audit", "trail").append("did", number=number, text="some more text")
         store.workflows.start("build", "all", id="flow")
-        store.workflow("flow").leaves.create("leaf", leaf_id="l", task_id="t")
+        leaf = store.workflow("flow").leaves.create("leaf", leaf_id="l", task_id="t")
+        store.workflow("flow").leaves.change(leaf.id, status="completed")
         store.settings.set("ui/theme", "dark")
         store.workflows.finish("flow", "completed")
 
@@ -86,7 +87,7 @@ def lines_in(root: Path) -> Counter[bytes]:
     found: Counter[bytes] = Counter()
     for path in root.rglob("*"):
         below = path.relative_to(root).parts
-        if below[0] == ".fsstate" and (below[1] != "quarantine" or len(below) == 3):
+        if below[0] == ".fsstate" and (below[1:2] != ("quarantine",) or len(below) == 3):
             continue
         if path.is_symlink() or path.is_file():
             data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
@@ -180,6 +181,7 @@ def test_what_belongs_to_a_session_goes_with_it(root: Path) -> None:
 
 def test_a_category_of_a_documents_name_stays(root: Path) -> None:
     (root / "teams/red.json").write_bytes(b"{")
+    (root / "teams/red.json").chmod(0o600)
     assert only(root, "malformed-json", fix=True).fixed
     assert kept(root) == ["teams/red.json"]
     assert (root / "teams/red/agents/deep.json").exists()
@@ -752,7 +754,7 @@ def told(found: list[Finding], path: str, error: FsStateError) -> bool:
     return any((each.line, each.column) == (error.line, error.column) or each.kind == "foreign-log" for each in there)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_damage_is_found_and_mended_without_loss(root: Path, seed: int) -> None:
     choice = random.Random(seed)
     for _ in range(choice.randrange(1, 5)):
@@ -903,11 +905,14 @@ def hurt(root: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the recorder forks")
-def test_killed_after_any_change_it_lost_nothing_and_the_next_run_finishes(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.soak), pytest.param(9, id="some")])
+def test_killed_after_any_change_it_lost_nothing_and_the_next_run_finishes(
+    root: Path, tmp_path: Path, step: int
+) -> None:
     hurt(root)
     before = lines_in(root)
     work = tmp_path / "work"
-    process = start(KILLS, root, work, 1, 1)
+    process = start(KILLS, root, work, 1, step)
     assert process.stdin is not None
     assert process.stdout is not None
     kills = 0
@@ -926,4 +931,4 @@ def test_killed_after_any_change_it_lost_nothing_and_the_next_run_finishes(root:
     process.stdout.close()
     assert process.stderr is not None
     process.stderr.close()
-    assert kills > 50
+    assert kills > 100 // step

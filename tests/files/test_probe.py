@@ -147,7 +147,7 @@ def test_the_first_write_to_a_network_file_system_is_refused(
         writes: tuple[Callable[[], object], ...] = (
             lambda: store.collection("agents").put("a", {}),
             lambda: store.journal("audit", "trail").append("x"),
-            lambda: store.sessions.create(),
+            store.sessions.create,
             store.backend.prepare,
             lambda: store.backend.lock(fsstate.backends.base.Ref("agents", "a", ".json")),
         )
