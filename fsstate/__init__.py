@@ -39,6 +39,7 @@ from fsstate.errors import (
     StoreClosedError,
     UncommittedError,
     UnsafePathError,
+    UnsupportedFileSystemError,
     ValidationError,
     WrongOwnerError,
 )
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from fsstate.collection import Collection
     from fsstate.conditions import Contains, OneOf, Prefix, Range
     from fsstate.conflicts import Conflict
+    from fsstate.doctor import DoctorReport, Finding
     from fsstate.documents import Item, Record
     from fsstate.dynamic_tools import Tool
     from fsstate.frontmatter import Document
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from fsstate.messages import Message, Messages, Stream
     from fsstate.migrations import Migration
     from fsstate.migrator import Migrated, MigrationReport
+    from fsstate.mounts import FileSystem, Trait
     from fsstate.names import quote_name, unquote_name
     from fsstate.options import StoreOptions
     from fsstate.queries import Page
@@ -123,9 +126,12 @@ __all__ = [
     "Contains",
     "ControlNodeRun",
     "CorruptRecordError",
+    "DoctorReport",
     "Document",
     "Entry",
     "FileChange",
+    "FileSystem",
+    "Finding",
     "FsStateError",
     "Garbage",
     "GitError",
@@ -220,11 +226,13 @@ __all__ = [
     "ToolCalls",
     "ToolConfig",
     "ToolRules",
+    "Trait",
     "Trash",
     "TrashItem",
     "TrashReport",
     "UncommittedError",
     "UnsafePathError",
+    "UnsupportedFileSystemError",
     "Usage",
     "ValidationError",
     "Whitelist",
@@ -248,6 +256,7 @@ _HOMES = {
     "collection": ("Collection",),
     "conditions": ("Contains", "OneOf", "Prefix", "Range"),
     "conflicts": ("Conflict",),
+    "doctor": ("DoctorReport", "Finding"),
     "documents": ("Item", "Record"),
     "dynamic_tools": ("Tool",),
     "frontmatter": ("Document",),
@@ -269,6 +278,7 @@ _HOMES = {
     "messages": ("Message", "Messages", "Stream"),
     "migrations": ("Migration",),
     "migrator": ("Migrated", "MigrationReport"),
+    "mounts": ("FileSystem", "Trait"),
     "names": ("quote_name", "unquote_name"),
     "options": ("StoreOptions",),
     "queries": ("Page",),

@@ -24,13 +24,15 @@
     │   └── UncommittedError                  a version that no commit holds would be lost
     └── StorageError (OSError)                the operating system refused; errno and filename are set
         ├── UnsafePathError                   a symlink or something else that is not ours to touch
-        └── OutcomeUnknownError               written, but the disk did not confirm that it will last
+        ├── OutcomeUnknownError               written, but the disk did not confirm that it will last
+        └── UnsupportedFileSystemError        a file system on which a write cannot be kept safe
 
 Each is also the builtin that people catch. All carry their data as attributes and survive pickling.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, Final
 
@@ -58,6 +60,7 @@ __all__ = [
     "StoreClosedError",
     "UncommittedError",
     "UnsafePathError",
+    "UnsupportedFileSystemError",
     "ValidationError",
     "WrongOwnerError",
 ]
@@ -359,3 +362,24 @@ class UnsafePathError(StorageError):
 
 class OutcomeUnknownError(StorageError):
     """The write is visible, but the disk refused to confirm it: it may or may not survive a power cut."""
+
+
+class UnsupportedFileSystemError(StorageError):
+    """A store would be written on a file system on which it cannot keep its promise; nothing was written.
+
+    `filename` is the directory, `kind` the file system's type, `missing` what it lacks.
+    `StoreOptions(file_system="any")` goes on in spite of that.
+    """
+
+    def __init__(self, path: str, kind: str, missing: str) -> None:
+        super().__init__("write to", path, errno.EOPNOTSUPP)
+        self.kind = kind
+        self.missing = missing
+        advice = 'move the store to a local disk, or accept that with StoreOptions(file_system="any")'
+        self.message = (
+            f"cannot write to {path}: it is on a file system ({kind}) {missing}; {advice}, on the command line with"
+            " FSSTATE_ANY_FILE_SYSTEM=1"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.filename, self.kind, self.missing)

@@ -113,7 +113,7 @@ class Log:
         found: list[CorruptRecordError] = []
         previous = 0
         for line in self._entries():
-            flaw = self._flaw(line, previous)
+            flaw = self.flaw(line, previous)
             if flaw is not None:
                 found.append(flaw)
             previous = max(previous, line.seq) if isinstance(line, LogLine) else previous
@@ -125,7 +125,8 @@ class Log:
     def _entries_backwards(self) -> Iterator[LogLine | BadLine]:
         return self._backend.entries_backwards(self.ref)
 
-    def _flaw(self, line: LogLine | BadLine, previous: int) -> CorruptRecordError | None:
+    def flaw(self, line: LogLine | BadLine, previous: int) -> CorruptRecordError | None:
+        """Return what is wrong with one of `lines`, if anything; `previous` is the highest seq before it."""
         if isinstance(line, BadLine):
             return self._bad(line)
         if line.seq <= previous:

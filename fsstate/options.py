@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple, TypeAlias, cast
 
 from fsstate import names, times
 
-__all__ = ["Durability", "Indexing", "StoreOptions"]
+__all__ = ["Durability", "FileSystems", "Indexing", "StoreOptions"]
 
 Durability: TypeAlias = Literal["full", "process"]
 Indexing: TypeAlias = Literal["auto", "always", "never"]
+FileSystems: TypeAlias = Literal["safe", "any"]
 
 
 class StoreOptions(NamedTuple):
@@ -27,6 +28,8 @@ class StoreOptions(NamedTuple):
     - `trash_ttl`, `trash_bytes`: what was pruned stays in the trash for so long, and while all that is there takes no
       more bytes; the oldest goes first. None means no limit.
     - `search_exclude`: categories that are not searched, each with all that is below it, and not in the search index.
+    - `file_system`: "safe" refuses the first write, with UnsupportedFileSystemError, on a network file system and where
+      locks keep nobody out: other machines could overwrite what is written. "any" writes everywhere. Reading is free.
     """
 
     durability: Durability = "full"
@@ -38,6 +41,7 @@ class StoreOptions(NamedTuple):
     trash_ttl: timedelta | None = timedelta(days=30)
     trash_bytes: int | None = 1 << 30
     search_exclude: tuple[str, ...] = ()
+    file_system: FileSystems = "safe"
 
     def checked(self) -> StoreOptions:
         """Return the options as they are. Raises ValueError for what makes no sense."""
@@ -47,6 +51,8 @@ class StoreOptions(NamedTuple):
             raise ValueError(f"lock_timeout must be 0 or more seconds, got {self.lock_timeout!r}")
         if self.indexing not in ("auto", "always", "never"):
             raise ValueError(f"indexing must be 'auto', 'always' or 'never', got {self.indexing!r}")
+        if self.file_system not in ("safe", "any"):
+            raise ValueError(f"file_system must be 'safe' or 'any', got {self.file_system!r}")
         if self.trash_ttl is not None and self.trash_ttl <= timedelta(0):
             raise ValueError(f"trash_ttl must be longer than 0, got {self.trash_ttl!r}; None means no limit")
         if self.trash_bytes is not None and self.trash_bytes <= 0:

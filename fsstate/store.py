@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fsstate.audits import Audits
     from fsstate.collection import Collection
     from fsstate.conflicts import Conflict
+    from fsstate.doctor import DoctorReport
     from fsstate.git import History
     from fsstate.index import Index
     from fsstate.jobs import Jobs
@@ -83,6 +84,20 @@ class Store:
 
         options = options or StoreOptions()
         return cls.over(MemoryBackend(options), options, path=":memory:", types=types)
+
+    @classmethod
+    def unchecked(
+        cls, path: str | os.PathLike[str], options: StoreOptions | None = None, *, types: Iterable[RecordType[Any]] = ()
+    ) -> Self:
+        """Open a store whatever its mark says, for `doctor`. Where it cannot be read, or is newer, nothing is written.
+
+        Writes raise then what opening would.
+        """
+        from fsstate.backends.files import FileBackend
+
+        options = options or StoreOptions()
+        backend = FileBackend(path, options, unchecked=True)
+        return cls.over(backend, options, path=backend.root, types=types)
 
     @classmethod
     def over(
@@ -359,6 +374,22 @@ class Store:
         from fsstate.git import take_snapshot
 
         return take_snapshot(self.backend, message)
+
+    def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> DoctorReport:
+        """Look at every file; return what is wrong with it, why that matters, and what can be done.
+
+        Safe while programs write: what they are just doing is no finding. Without `fix` nothing is written but a trial
+        of the file system in `.fsstate/staging`, where that is there. With it, what can be mended without loss is: each
+        thing durably, in one step or one that the next run finishes, under the lock that writers take. What cannot be
+        read by anybody moves to `.fsstate/quarantine`, with a note that says from where and why. Nothing is mended in
+        a directory that is not marked as a store, or is of a format that cannot be read. `progress` is called with how
+        many files are looked at, and how many there are. Record types that the store knows are checked as such.
+
+        `Store.unchecked` opens a store for this whose mark cannot be read, or is of a newer format.
+        """
+        from fsstate.doctor import examine
+
+        return examine(self._shared, self._kinds(()), fix=fix, progress=progress)
 
     def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

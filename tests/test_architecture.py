@@ -11,7 +11,7 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout names times ids merge models frontmatter options keys conditions \
+codec forks layout mounts names times ids merge models frontmatter options keys conditions \
 merging merging.versions merging.lines merging.stamps merging.notes \
 backends backends.base backends.contents backends.files backends.memory
 queries cursors retention merging.entries merging.marked merging.documents diff_text
@@ -27,6 +27,7 @@ goals searchable searcher stats \
 merging.logs merging.files \
 dynamic_tools session_config runs audits jobs sources settings agents workflows \
 catalogue conflicts git
+doctor
 store
 aio
 .

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fsstate.agents import Agent
     from fsstate.collection import Collection
     from fsstate.conflicts import Conflict
+    from fsstate.doctor import DoctorReport
     from fsstate.migrator import MigrationReport, Progress
     from fsstate.record_types import RecordType
     from fsstate.recovery import InFlight, RecoveryReport
@@ -62,6 +63,13 @@ class AsyncStore:
     def in_memory(cls, options: StoreOptions | None = None, *, types: Iterable[RecordType[Any]] = ()) -> Self:
         """Return a store without files, for tests: the same API, and gone when it is no longer used."""
         return cls.of(Store.in_memory(options, types=types))
+
+    @classmethod
+    def unchecked(
+        cls, path: str | os.PathLike[str], options: StoreOptions | None = None, *, types: Iterable[RecordType[Any]] = ()
+    ) -> Self:
+        """Open a store whatever its mark says, for `doctor`. Where that cannot be read, nothing is written."""
+        return cls.of(Store.unchecked(path, options, types=types))
 
     @classmethod
     def of(cls, sync: Store) -> Self:
@@ -212,6 +220,10 @@ class AsyncStore:
     async def snapshot(self, message: str) -> str | None:
         """Commit the store's directory to git as it is now; return the commit's id, or None when nothing changed."""
         return await self.offload.run(self.sync.snapshot, message)
+
+    async def doctor(self, *, fix: bool = False, progress: Progress | None = None) -> DoctorReport:
+        """Look at every file; return what is wrong with it, why that matters, and what can be done."""
+        return await self.offload.run(self.sync.doctor, fix=fix, progress=progress)
 
     async def categories(self, below: str = "") -> list[str]:
         """Return the names of the categories directly below one (the top level when empty), sorted."""

@@ -19,13 +19,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from fsstate.errors import CorruptRecordError, StorageError
+from fsstate.errors import CorruptRecordError, FsStateError, StorageError
 from fsstate.options import StoreOptions
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from fsstate.mounts import FileSystem
+
 __all__ = [
+    "ENTRY_BEGINNING",
     "JSON",
     "LOG",
     "MARKDOWN",
@@ -43,6 +46,7 @@ __all__ = [
     "LogLine",
     "Move",
     "Moved",
+    "Oddity",
     "Outcome",
     "Ref",
     "Stamps",
@@ -50,7 +54,9 @@ __all__ = [
     "Stored",
     "Suffix",
     "Survey",
+    "Torn",
     "Unknown",
+    "Upkeep",
     "Visit",
 ]
 
@@ -62,6 +68,8 @@ JSON: Final[Suffix] = ".json"
 MARKDOWN: Final[Suffix] = ".md"
 LOG: Final[Suffix] = ".jsonl"
 
+# On disk: do not rename. How the lines of entries begin that fsstate writes.
+ENTRY_BEGINNING: Final = b'{"seq":'
 # On disk: do not rename. An entry that stands for the entries that a trim removed, so that their seqs are not reused.
 TRIM_MARKER: Final = b'"fsstate":"trimmed"'
 
@@ -199,6 +207,101 @@ class Stored(NamedTuple):
 
     category: str
     files: list[tuple[str, int]]
+
+
+class Oddity(NamedTuple):
+    """A file or folder that is not as a store makes them, by its path below the root.
+
+    `kind` is "symlink", "special" (a pipe, a socket, a device), "loose" (others may read or write it who may not do so
+    with what the store makes), "unreadable" (its owner may not), or "hidden" (a folder that its owner may not look
+    into). `told` says where a link leads to, or the mode.
+    """
+
+    kind: str
+    path: str
+    told: str
+    identity: tuple[int, ...]
+
+
+class Torn(NamedTuple):
+    """What was taken out of a log: so many pieces of it, and their bytes in all."""
+
+    pieces: int
+    bytes: int
+
+
+class Upkeep(Protocol):
+    """Looks after files, which may be damaged. Looking writes nothing; what mends looks again, under their locks.
+
+    Paths are below the root. `to` is a category that is free: what is put there was taken out of the store.
+    """
+
+    def mark_flaw(self) -> FsStateError | None:
+        """What is wrong with what says that this is a store, and which format it has."""
+        ...
+
+    def is_marked(self) -> bool:
+        """Whether anything says that this is a store."""
+        ...
+
+    def is_writable(self) -> bool:
+        """Whether files may be made here."""
+        ...
+
+    def oddities(self) -> Iterator[Oddity]:
+        """What is no plain file or folder, or has a mode of its own; a folder before what is in it."""
+        ...
+
+    def leftovers(self) -> list[str]:
+        """What writers that died had begun to write."""
+        ...
+
+    def stale_locks(self) -> list[str]:
+        """Lock files that nobody holds."""
+        ...
+
+    def useless_caches(self) -> list[str]:
+        """Caches that the next use throws away and makes again."""
+        ...
+
+    def tail_flaw(self, ref: Ref) -> BadLine | None:
+        """What stands behind the last entry of a log while nobody writes to it; None also where somebody does."""
+        ...
+
+    def lines(self, ref: Ref) -> Iterator[tuple[int, int, LogLine | BadLine]]:
+        """The lines of a log but for what `tail_flaw` tells of, each with its number and its offset."""
+        ...
+
+    def may_take(self, line: BadLine) -> bool:
+        """Whether `take_lines` would take a line out: it is no JSON, and no part of a merge under way."""
+        ...
+
+    def file_system(self) -> FileSystem:
+        """What the file system does. Tries it out in a folder of its own where there is a store that may be written."""
+        ...
+
+    def remove(self, path: str) -> bool:
+        """Remove what `leftovers`, `stale_locks` or `useless_caches` told of, if it is still so."""
+        ...
+
+    def set_mode(self, oddity: Oddity) -> str | None:
+        """Give a loose or unreadable file or folder the mode it should have, and tell it; None if it has it by now."""
+        ...
+
+    def take_link(self, oddity: Oddity, to: str) -> bool:
+        """Move a symlink or special file away, if it is still there."""
+        ...
+
+    def take_folder(self, owner: Ref, to: str) -> bool:
+        """Move away what belongs to a document that does not exist, if it still does not."""
+        ...
+
+    def take_lines(self, ref: Ref, to: str) -> Torn | None:
+        """Take out of a log what is no JSON, and put it aside first; None when there is nothing of the kind by now.
+
+        A log in which no line is an entry, or was one, is left alone: it may be another program's.
+        """
+        ...
 
 
 class Held(Protocol):
@@ -478,6 +581,10 @@ class Backend(Protocol):
 
         A folder that cannot be looked into goes to `refused`. What changes meanwhile is told as it was or as it is.
         """
+        ...
+
+    def upkeep(self) -> Upkeep | None:
+        """What looks after the place; None where there is nothing that could be damaged."""
         ...
 
     def location(self, ref: Ref) -> str:

@@ -467,6 +467,10 @@ class MemoryBackend:
             found.setdefault(ref.category, []).append((ref.name + ref.suffix, size))
         return iter([Stored(category, found[category]) for category in sorted(found)])
 
+    def upkeep(self) -> None:
+        """None: there are no files that could be damaged."""
+        self._check_open()
+
     def location(self, ref: Ref) -> str:
         """The record's address: there is no file."""
         return f"memory:{ref}"

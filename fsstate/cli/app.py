@@ -16,6 +16,7 @@ from fsstate.cli.bench import bench
 from fsstate.cli.completion import VARIABLE, completion
 from fsstate.cli.conflicts import conflicts, resolve
 from fsstate.cli.demo import demo
+from fsstate.cli.doctor import doctor
 from fsstate.cli.documents import cat, put, rm
 from fsstate.cli.editing import edit
 from fsstate.cli.exits import CODES, guarded
@@ -117,7 +118,7 @@ def init(settings: Settings, directory: str | None) -> None:
 
 
 _ON_RECORDS = (ls, show, cat, put, edit, rm, log, search, sessions, conflicts, resolve)
-_UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, stats, bench, git, import_group, export_group)
+_UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, doctor, stats, bench, git, import_group, export_group)
 for command in (demo, *_ON_RECORDS, *_UPKEEP, completion):
     program.add_command(command)
 

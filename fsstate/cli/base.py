@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Command", "Group", "ParamType", "Settings", "pass_settings"]
 
 _DEFAULT_STORE: Final = "state"
+# Writes where a store cannot keep its promise, too: see StoreOptions.
+_ANY_FILE_SYSTEM: Final = "FSSTATE_ANY_FILE_SYSTEM"
 T = TypeVar("T")
 
 # Generic in newer releases of click, and not so in older ones.
@@ -46,7 +49,17 @@ class Settings:
     @cached_property
     def opened(self) -> Store:
         """The store. Opening it writes nothing."""
-        return self._open.enter_context(Store(self.store, StoreOptions(lock_timeout=self.wait), types=self.types))
+        return self._open.enter_context(Store(self.store, self.options, types=self.types))
+
+    @property
+    def options(self) -> StoreOptions:
+        """How the store is opened."""
+        anywhere = os.environ.get(_ANY_FILE_SYSTEM, "") not in ("", "0")
+        return StoreOptions(lock_timeout=self.wait, file_system="any" if anywhere else "safe")
+
+    def open_unchecked(self) -> Store:
+        """The store, whatever its mark says: for looking at what is wrong with it."""
+        return self._open.enter_context(Store.unchecked(self.store, self.options, types=self.types))
 
     @property
     def backend(self) -> Backend:

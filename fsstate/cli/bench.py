@@ -49,6 +49,7 @@ def bench(settings: Settings, directory: str | None, seconds: float) -> None:
 
     Works in a directory of its own, which is removed at the end. The store is neither read nor written.
     """
+    from fsstate import mounts
     from fsstate.cli import disks
     from fsstate.cli.measuring import measure
     from fsstate.cli.scratch import scratch_in
@@ -60,8 +61,8 @@ def bench(settings: Settings, directory: str | None, seconds: float) -> None:
             scratch.check()
             progress(done, total)
 
-        kind = disks.file_system(scratch.path)
-        journaled = disks.is_journaled(scratch.path, kind)
+        kind = mounts.file_system(scratch.path)
+        journaled = mounts.is_journaled(scratch.path, kind)
         measured = measure(scratch.path, seconds, told)
     flushes = disks.judge(kind, measured.flush)
     if settings.json:

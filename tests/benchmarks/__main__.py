@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fsstate.cli.disks import file_system, is_journaled
+from fsstate.mounts import file_system, is_journaled
 from tests.benchmarks import chart, peers
 from tests.benchmarks.goals import ROWS
 from tests.benchmarks.interleave import Figure, Row, Unavailable, measure

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fsstate.cli.bench import meaning
-from fsstate.cli.disks import Flushes, file_system, judge
+from fsstate.cli.disks import Flushes, judge
 from fsstate.cli.measuring import SAVE_MANY, Figure, Measured
+from fsstate.mounts import file_system
 from tests.cli.conftest import PROGRAM, Cli, Terminals, environment
 
 MEMORY = "/dev/shm"  # noqa: S108 - the tmpfs that Linux has

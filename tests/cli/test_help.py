@@ -19,6 +19,7 @@ NAMES = [
     "completion",
     "conflicts",
     "demo",
+    "doctor",
     "edit",
     "export",
     "git",

@@ -24,6 +24,7 @@ RUNS: dict[str, list[str]] = {
     "completion": ["bash"],
     "conflicts": [],
     "demo": ["DIR"],
+    "doctor": [],
     "edit": ["agents/planner"],
     "export claude-code": ["talk", "--output", "DIR"],
     "git diff": ["agents/planner", "HEAD"],

@@ -53,6 +53,7 @@ from fsstate.options import StoreOptions
 
 if TYPE_CHECKING:
     from fsstate.backends.files.cache import CacheFile
+    from fsstate.backends.files.upkeep import FileUpkeep
 
 __all__ = ["FORMAT", "FileBackend"]
 
@@ -69,12 +70,16 @@ class FileBackend:
     Raises NewerFormatError when a newer fsstate wrote there, StorageError when `root` is no directory.
     """
 
-    def __init__(self, root: str | os.PathLike[str], options: StoreOptions | None = None) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], options: StoreOptions | None = None, *, unchecked: bool = False
+    ) -> None:
+        """With `unchecked` it opens whatever the mark says; every write is refused then as opening would be."""
         self.root: str = os.path.abspath(root)
         self.options = (options or StoreOptions()).checked()
         self.contents = RecentContents()
         self._closed = False
-        self._tree = Tree(self.root, self.options)
+        guard = _require_safe if self.options.file_system == "safe" else None
+        self._tree = Tree(self.root, self.options, guard)
         self._locks = RecordLocks(self._tree, self.options.file_mode)
         mark = Mark(self._tree, self.options)
         self._staging = Staging(self._tree, self.options, mark.make)
@@ -88,7 +93,8 @@ class FileBackend:
         self._caches: dict[str, CacheFile] = {}
         # Not in the store's keeping: a claim must be found however many other logs are written meanwhile.
         self._claims: dict[Ref, LogFile] = {}
-        mark.check()
+        if not unchecked:
+            mark.check()
         renew_in_children(self)
         # At the latest when the interpreter ends, so that short programs leave no lock files behind.
         self._finalizer = weakref.finalize(self, _release, self._locks, self._staging)
@@ -311,6 +317,8 @@ class FileBackend:
             return not file.lock(0, fcntl.LOCK_SH)
 
     def _log(self, ref: Ref) -> LogFile:
+        # A log that is there is written to without making anything.
+        self._tree.require_safe()
         with self._mutex:
             log = self._claims.get(ref) or self._logs.get(ref)
             if log is None:
@@ -454,6 +462,13 @@ class FileBackend:
         self._require_open()
         return inventory(self._tree, refused)
 
+    def upkeep(self) -> FileUpkeep:
+        self._require_open()
+        # Imported at its first use: most programs never look after their files.
+        from fsstate.backends.files.upkeep import FileUpkeep
+
+        return FileUpkeep(self._tree, self._staging, self._locks, self._belongings, self.options)
+
     def location(self, ref: Ref) -> str:
         return self._tree.path(str(ref))
 
@@ -482,6 +497,13 @@ class FileBackend:
         self._staging.after_fork()
         self._documents.after_fork()
         self._tree.after_fork()
+
+
+def _require_safe(root: str) -> None:
+    # Imported at the first write: a program that only reads does without.
+    from fsstate.backends.files.guarding import require_safe
+
+    require_safe(root)
 
 
 def _release(locks: RecordLocks, staging: Staging) -> None:

@@ -27,7 +27,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -41,7 +41,7 @@ from fsstate.errors import FsStateError, LockTimeoutError, StoreClosedError
 from fsstate.forks import renew_in_children
 from fsstate.options import StoreOptions
 
-__all__ = ["CacheFile"]
+__all__ = ["CacheFile", "useless_files"]
 
 R = TypeVar("R")
 
@@ -394,6 +394,25 @@ class CacheFile:
                     return memory
         memory.close()
         return None
+
+
+def useless_files(folder: Directory) -> list[str]:
+    """The names of the files in the caches' folder that the next use throws away, since no store left them so."""
+    found = sorted(folder.files())
+    names = dict.fromkeys(name.partition(".")[0] for name in found if name.endswith((".sqlite", ".seal")))
+    useless = tuple(f"{name}." for name in names if not _is_as_left(folder, name))
+    return [name for name in found if name.startswith(useless) and not name.endswith(".lock")] if useless else []
+
+
+def _is_as_left(folder: Directory, name: str) -> bool:
+    """Whether the seal says that a store left the file as it is, in this run of the machine or an earlier one."""
+    try:
+        with open(os.open(f"{name}.seal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd), "rb") as seal:
+            told: object = orjson.loads(seal.read(_LONGEST_SEAL))
+        looks = os.stat(f"{name}.sqlite", dir_fd=folder.fd, follow_symlinks=False)
+    except (OSError, orjson.JSONDecodeError):
+        return False
+    return isinstance(told, dict) and cast("dict[str, object]", told).get("file") == list(Signature.of(looks))
 
 
 class _BrokenError(Exception):

@@ -32,9 +32,9 @@ from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.tree import Directory, Tree
 from fsstate.errors import FsStateError, LockTimeoutError, StorageError
 
-__all__ = ["RecordLock", "RecordLocks"]
+__all__ = ["LOCKS", "RecordLock", "RecordLocks"]
 
-_LOCKS: Final = ".fsstate/locks"
+LOCKS: Final = ".fsstate/locks"
 _KEPT: Final = 32
 # More lock files than this are leftovers of dead processes: sweep them.
 _MANY: Final = 64
@@ -138,7 +138,7 @@ class RecordLocks:
 
         They are taken in this order; their files go when they are given back.
         """
-        directory = self._tree.make(_LOCKS)
+        directory = self._tree.make(LOCKS)
         self._sweep_once(directory)
         for ref in refs:
             try:
@@ -196,7 +196,7 @@ class RecordLocks:
         turn = self._turns.get(ref)
         if turn is not None and turn.holder is not None:
             return True
-        directory = self._tree.find(_LOCKS)
+        directory = self._tree.find(LOCKS)
         file = None if directory is None else Lockable.open_file(directory, _file_name(ref), os.O_RDONLY)
         if file is None:
             return False
@@ -289,9 +289,9 @@ class RecordLocks:
         return kept or _LockFile(self._open_file(_file_name(ref)))
 
     def _open_file(self, name: str) -> Lockable:
-        refusal = StorageError("make the lock file", f"{self._tree.path(_LOCKS)}/{name}", errno.ENOENT)
+        refusal = StorageError("make the lock file", f"{self._tree.path(LOCKS)}/{name}", errno.ENOENT)
         for _ in range(_TRIES):
-            directory = self._tree.make(_LOCKS)
+            directory = self._tree.make(LOCKS)
             self._sweep_once(directory)
             try:
                 file = Lockable.open_file(directory, name, os.O_RDWR | os.O_CREAT, self._mode)
@@ -331,7 +331,7 @@ class RecordLocks:
         _retire(one.file)
         # Whoever was the last in line left the queue, in case that another came.
         with contextlib.suppress(OSError):
-            directory = self._tree.find(_LOCKS)
+            directory = self._tree.find(LOCKS)
             if directory is not None:
                 _sweep(directory, _queue_of(_file_name(ref)))
 

@@ -21,6 +21,7 @@ import orjson
 from fsstate.backends.base import BadLine, LogLine
 
 __all__ = [
+    "CONFLICT",
     "LARGEST_SEQ",
     "UNFLUSHED_LIMIT",
     "Marker",
@@ -30,6 +31,7 @@ __all__ = [
     "entries_backwards",
     "forwards",
     "highest_seq",
+    "numbered",
     "parse",
     "seek",
     "sound_end",
@@ -50,7 +52,7 @@ _NEAR: Final = 2 * 1024
 # Appends flush at least this often, so zeros that a crash left lie this close to the end of the data.
 UNFLUSHED_LIMIT: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
-_CONFLICT: Final = (b"<<<<<<<", b"|||||||", b"=======", b">>>>>>>")
+CONFLICT: Final = (b"<<<<<<<", b"|||||||", b"=======", b">>>>>>>")
 _INCOMPLETE: Final = "the line is incomplete: a crash during an append (the next one removes it), or an append going on"
 _ZEROS: Final = "zero bytes, as a crash leaves them"
 
@@ -97,7 +99,7 @@ def _loads(data: bytes) -> dict[str, object] | None:
 def _damaged(data: bytes, offset: int, line: int | None, error: orjson.JSONDecodeError) -> BadLine:
     if b"\0" in data:
         return BadLine(data, _ZEROS, offset, line, data.index(b"\0") + 1)
-    if data.startswith(_CONFLICT):
+    if data.startswith(CONFLICT):
         return BadLine(data, "a git conflict marker: resolve the merge, keeping both sides' lines", offset, line, 1)
     reason = f"expected one JSON object on the line: {error.msg}"
     return BadLine(data, reason, offset, line, error.colno)
@@ -144,6 +146,13 @@ def forwards(fd: int, start: int, end: int, line: int | None = None) -> Iterator
             line += 1
         if data.strip():
             yield offset + len(data) + whole, _judge(data, offset, line, whole=whole)
+
+
+def numbered(fd: int, end: int) -> Iterator[tuple[int, int, LogLine | BadLine]]:
+    """All lines before byte `end`, but for empty ones, each with its number and its offset."""
+    for number, (offset, data, whole) in enumerate(_split(fd, 0, end), 1):
+        if data.strip():
+            yield number, offset, _judge(data, offset, number, whole=whole)
 
 
 def _split(fd: int, start: int, end: int) -> Iterator[tuple[int, bytes, bool]]:

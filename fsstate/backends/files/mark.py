@@ -16,7 +16,7 @@ from fsstate.backends.files.tree import Tree, flush_data, open_regular, refusals
 from fsstate.errors import CorruptRecordError, NewerFormatError, StorageError
 from fsstate.options import StoreOptions
 
-__all__ = ["FORMAT", "Mark"]
+__all__ = ["FORMAT", "MARK", "Mark"]
 
 # On disk: the format that this code reads and writes, and the names of what says so.
 FORMAT: Final = 1
@@ -27,6 +27,8 @@ _FILES: Final = {
     _NAME: b'{\n  "format": %d\n}\n' % FORMAT,
 }
 _LONGEST: Final = 64 * 1024
+# What says that a directory is a store.
+MARK: Final = f"{_FOLDER}/{_NAME}"
 
 
 class Mark:
@@ -43,7 +45,7 @@ class Mark:
         data = self._read()
         if data is None:
             return
-        path = self._tree.path(f"{_FOLDER}/{_NAME}")
+        path = self._tree.path(MARK)
         try:
             found = orjson.loads(data)["format"]
             if type(found) is not int:
@@ -74,7 +76,7 @@ class Mark:
         if fd is None:
             return None
         try:
-            with refusals("read", self._tree.path(f"{_FOLDER}/{_NAME}")):
+            with refusals("read", self._tree.path(MARK)):
                 return os.read(fd, _LONGEST)
         finally:
             os.close(fd)

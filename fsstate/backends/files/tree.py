@@ -14,7 +14,7 @@ import stat
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from fsstate.errors import FsStateError, StorageError, UnsafePathError
@@ -198,8 +198,10 @@ class Directory:
 class Tree:
     """Opens, keeps and makes the directories below a root. Safe to share between threads."""
 
-    def __init__(self, root: str, options: StoreOptions) -> None:
+    def __init__(self, root: str, options: StoreOptions, guard: Callable[[str], None] | None = None) -> None:
+        """`guard` is asked before the first directory is made or made to last, and raises where that must not be."""
         self.root = root
+        self._guard = guard
         self._mode = options.directory_mode
         # Whether what is acknowledged is to survive a power cut.
         self.flushes = options.durability == "full"
@@ -242,11 +244,19 @@ class Tree:
         kept = self._kept.get(below)
         if kept is not None and kept.lasting and kept.is_current():
             return kept
+        self.require_safe()
         for _ in range(_TRIES):
             made = self._reach(below, make=True)
             if made is not None:
                 return made
         raise StorageError("make the directory", self.path(below), errno.ENOENT)
+
+    def require_safe(self) -> None:
+        """Ask whether anything may be written here: the guard, until it has allowed it."""
+        guard = self._guard
+        if guard is not None:
+            guard(self.root)
+            self._guard = None
 
     def sync(self, directory: Directory) -> None:
         """Make the names in a directory survive a power cut."""
