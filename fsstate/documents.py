@@ -317,7 +317,10 @@ class Documents(Prunable, Generic[T, P]):
         editing.commit()
 
     def delete(self, name: str, *, expect: str | None = None) -> bool:
-        """Delete the document; return whether there was one. `expect` is as in `put`."""
+        """Delete the document; return whether there was one. `expect` is as in `put`.
+
+        Conflict copies beside it stay: they are somebody's work, and can be put in its place.
+        """
         ref = self.ref_of(name)
         deletion = self._deletion(ref, expect)
         self._backend.change(ref, deletion, owner=self.owner)

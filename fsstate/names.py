@@ -135,7 +135,7 @@ def copy_in(name: str) -> CopyName | None:
 
 def is_copy(name: str) -> bool:
     """Whether it is the name of a conflict copy, which no record can have."""
-    return copy_in(name) is not None
+    return _CONFLICT in name and copy_in(name) is not None
 
 
 def quote_name(text: str) -> str:

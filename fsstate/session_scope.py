@@ -120,6 +120,7 @@ class SessionScope(SessionLists, Prunable):
     def delete(self, id: str) -> bool:  # noqa: A002
         """Delete a session with everything that belongs to it; return whether there was one.
 
+        Conflict copies of its own document stay, as `Collection.delete` says; those of what belongs to it do not.
         Waits for those who are writing to it; raises LockTimeoutError when one takes too long.
         """
         ref = _ref(id)

@@ -6,6 +6,7 @@ Safe to share between threads.
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import Final
 
 from fsstate.backends.base import Blob
@@ -24,8 +25,8 @@ class RecentContents:
         self._most = most
         self._most_bytes = most_bytes
         self._mutex = threading.Lock()
-        # The oldest first.
-        self._known: dict[str, Blob] = {}
+        # The oldest first. A plain dict finds its first key the more slowly, the more were taken from its front.
+        self._known: OrderedDict[str, Blob] = OrderedDict()
         self._bytes = 0
         renew_in_children(self)
 
@@ -39,7 +40,7 @@ class RecentContents:
                 self._bytes += size
             self._known[revision] = blob
             while len(self._known) > self._most or self._bytes > self._most_bytes:
-                self._bytes -= len(self._known.pop(next(iter(self._known))).data)
+                self._bytes -= len(self._known.popitem(last=False)[1].data)
         return revision
 
     def find(self, revision: str) -> Blob | None:

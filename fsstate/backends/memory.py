@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import count
+from itertools import count, filterfalse
 from typing import Generic, TypeVar
 
 from fsstate import names
@@ -202,7 +202,7 @@ class MemoryBackend:
         self._check_open()
         with self._state:
             found = self._documents.names(category, suffix) + self._logs.names(category, suffix)
-        return sorted(name for name in found if not names.is_copy(name))
+        return sorted(filterfalse(names.is_copy, found))
 
     def copies(self, category: str, refused: list[StorageError], *, below: bool) -> Iterator[Ref]:
         """The conflict copies in a category, and in all `below` it if asked for."""

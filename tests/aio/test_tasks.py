@@ -258,6 +258,26 @@ async def test_an_awaited_update_runs_again_when_its_change_meets_an_editors(sto
     assert await agents.update("one", change) == {"mood": "busy!"}
     assert seen == ["calm", "busy"]
     assert await agents.get("one") == {"mood": "busy!"}
+    # What was done again was not lost.
+    assert await store.conflicts() == []
+
+
+async def test_what_many_tasks_lose_at_once_is_all_kept(store: AsyncStore) -> None:
+    agents = store.collection("agents")
+    await agents.put("one", {"n": "theirs"})
+    told: list[str | None] = []
+
+    async def lose(number: int) -> None:
+        with pytest.raises(ConflictError) as caught:
+            await agents.put("one", {"n": number}, expect="0" * 40, merge=True)
+        told.append(caught.value.kept_at)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(lose, number)
+    assert sorted(filter(None, told)) == sorted(each.path for each in await store.conflicts())
+    assert len(set(told)) == 20
+    assert await agents.get("one") == {"n": "theirs"}
 
 
 async def test_a_conflict_that_an_update_raises_itself_goes_on(store: AsyncStore) -> None:

@@ -322,6 +322,22 @@ class TestListing:
         assert backend.names("agents", LOG) == ["log"]
         assert backend.names("nowhere", JSON) == []
 
+    def test_conflict_copies_are_listed_apart(self, backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+        copy = "planner.conflict-2026-11-28T184512Z-1f3a"
+        there = [Ref("agents", copy, JSON), Ref("agents/below", copy, MARKDOWN), Ref("sessions/s", copy, JSON)]
+        for ref in (*there, Ref("agents", "planner", JSON), Ref(".fsstate/trash/run/agents", copy, JSON)):
+            backend.change(ref, lambda _: b"{}")
+        refused: list[CorruptRecordError] = []
+        assert backend.names("agents", JSON, refused) == ["planner"]
+        assert list(backend.survey("agents", JSON, {}, belongings=True).changed) == ["planner"]
+        assert (refused, caplog.messages) == ([], [])
+        problems: list[StorageError] = []
+        assert sorted(backend.copies("", problems, below=True)) == sorted(there)
+        assert sorted(backend.copies("agents", problems, below=True)) == there[:2]
+        assert list(backend.copies("agents", problems, below=False)) == there[:1]
+        assert list(backend.copies("nowhere", problems, below=True)) == []
+        assert problems == []
+
     def test_names_that_would_be_refused_are_left_out(self, backend: Backend, on_disk: Callable[[Ref], Path]) -> None:
         put(backend, PLANNER, b"1")
         for name in (".json", ".hidden.json", "a:b.json", "CON.json", "x.json~", "x.txt"):

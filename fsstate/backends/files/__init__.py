@@ -5,6 +5,7 @@
 - `staging`: new content before it has its name
 - `documents`: files replaced in one step
 - `logs`, `log_lines`: files that grow at their end
+- `copies`: what could not be saved, kept beside its document
 - `deletion`: a document and what belongs to it, gone as one
 - `mark`: the format, checked before anything is touched
 - `guarding`, `probing`: whether the file system is fit for a store, and what it does
