@@ -452,6 +452,22 @@ def test_a_binary_file_stays_as_ours_and_is_unmerged(repo: Repo, name: str) -> N
     assert {line.split()[2] for line in repo.git("ls-files", "-u").splitlines()} == {"1", "2", "3"}
 
 
+def test_a_session_that_one_side_deleted_is_a_conflict_that_git_keeps(talk: Repo) -> None:
+    """Git asks no driver where one side has no file: what the other side has of it stays, unmerged."""
+    talk.branch("side")
+    talk.change(lambda store: store.sessions.delete(SESSION))
+    talk.checkout("main")
+    talk.change(say("on"))
+    path = f"state/sessions/{SESSION}/messages.jsonl"
+    assert "deleted in side and modified in HEAD" in talk.merge("side", fails=True)
+    assert talk.git("diff", "--name-only", "--diff-filter=U").split() == [path]
+    assert [row["id"] for row in talk.rows(f"sessions/{SESSION}/messages.jsonl")] == ["m1", "m2", "on"]
+    # The document was deleted without a conflict; with it, the session is there again.
+    assert talk.read(lambda store: store.sessions.list()) == []
+    talk.git("checkout", "-q", "HEAD", "--", f"state/sessions/{SESSION}.json")
+    talk.read(check_session)
+
+
 # -- git diff
 
 
