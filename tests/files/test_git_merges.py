@@ -114,7 +114,7 @@ def seqs(rows: list[dict[str, Any]]) -> list[int]:
 
 def said(rows: list[dict[str, Any]]) -> Counter[bytes]:
     """What entries say, whatever their numbers."""
-    plain = ({key: value for key, value in row.items() if key != "seq"} for row in rows)
+    plain = ({key: value for key, value in row.items() if key != "seq"} for row in rows if "fsstate" not in row)
     return Counter(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) for row in plain)
 
 
@@ -452,6 +452,22 @@ def test_a_binary_file_stays_as_ours_and_is_unmerged(repo: Repo, name: str) -> N
     assert {line.split()[2] for line in repo.git("ls-files", "-u").splitlines()} == {"1", "2", "3"}
 
 
+def test_a_session_that_one_side_deleted_is_a_conflict_that_git_keeps(talk: Repo) -> None:
+    """Git asks no driver where one side has no file: what the other side has of it stays, unmerged."""
+    talk.branch("side")
+    talk.change(lambda store: store.sessions.delete(SESSION))
+    talk.checkout("main")
+    talk.change(say("on"))
+    path = f"state/sessions/{SESSION}/messages.jsonl"
+    assert "deleted in side and modified in HEAD" in talk.merge("side", fails=True)
+    assert talk.git("diff", "--name-only", "--diff-filter=U").split() == [path]
+    assert [row["id"] for row in talk.rows(f"sessions/{SESSION}/messages.jsonl")] == ["m1", "m2", "on"]
+    # The document was deleted without a conflict; with it, the session is there again.
+    assert talk.read(lambda store: store.sessions.list()) == []
+    talk.git("checkout", "-q", "HEAD", "--", f"state/sessions/{SESSION}.json")
+    talk.read(check_session)
+
+
 # -- git diff
 
 
@@ -653,6 +669,7 @@ GIT = settings(max_examples=3, phases=(Phase.explicit, Phase.reuse, Phase.genera
 def test_random_histories(scratch: Callable[[], Repo], mine: list[Step], other: list[Step], more: list[Step]) -> None:
     """Both orders of a merge say the same; merged again, nothing is lost and nothing stands there twice."""
     repo = scratch()
+    start = contents(repo)
     sides: list[dict[str, Counter[bytes]]] = []
     for name, history in (("ours", mine), ("theirs", other)):
         repo.branch(name)
@@ -664,9 +681,10 @@ def test_random_histories(scratch: Callable[[], Repo], mine: list[Step], other: 
         resolve(repo, into)
         repo.read(check_session)
         merged.append(contents(repo))
-    for path in (LOGS[0], LOGS[2]):
-        # Nobody removes from these.
-        assert merged[0][path] == merged[1][path] == sides[0][path] | sides[1][path]
+    for path, base in start.items():
+        one, two = (side[path] for side in sides)
+        # What neither removed, and what either has new.
+        assert merged[0][path] == merged[1][path] == (one & two) | ((one | two) - base)
     live(repo, more, "more")
     repo.checkout("merged-ours")
     before = contents(repo)
