@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
@@ -23,7 +22,7 @@ from fsstate.doctor.parts import PartCheck
 from fsstate.doctor.quarantine import QUARANTINE, Quarantine, printable
 from fsstate.errors import FsStateError, StorageError
 from fsstate.mounts import FileSystem
-from fsstate.names import is_name
+from fsstate.names import copy_in, is_name
 from fsstate.record_types import RecordType
 from fsstate.shared import Shared
 from fsstate.sweeper import Progress
@@ -34,8 +33,6 @@ __all__ = ["Examination", "examine"]
 _OWN: Final = ".fsstate"
 # Documents that own the folder of their name, besides those that a record type tells of.
 _OWNERS: Final = ("sessions", "sources/roots")
-# A version of a record that waits beside it for a person: `planner.conflict-2026-11-28T154518Z-1f3a.json`.
-_CONFLICT_COPY: Final = re.compile(r"(.+)\.conflict-\d{4}-\d\d-\d\dT\d{6}Z-[0-9a-f]+(\.json|\.md)")
 _STEP: Final = 200
 
 
@@ -212,13 +209,15 @@ class Examination:
             if self.files % _STEP == 0:
                 self._tell(self.files, total)
             suffix: Suffix | None = next((suffix for suffix in places.SUFFIXES if file.endswith(suffix)), None)
-            if suffix is None or not is_name(file.removesuffix(suffix)):
+            if suffix is None:
                 continue
             ref = Ref(folder.category, file.removesuffix(suffix), suffix)
-            copied = _CONFLICT_COPY.fullmatch(file)
+            copied = copy_in(ref.name) if suffix != LOG else None
             if copied is not None:
-                reason = f"it is a version of {copied[1]}{copied[2]} that was in conflict with what is there"
+                reason = f"it is a version of {copied.record}{suffix} that was in conflict with what is there"
                 yield case_of("unresolved-conflict", self._path(str(ref)), reason, "choose one with `fsstate resolve`")
+            elif not is_name(ref.name):
+                continue
             elif suffix in (JSON, MARKDOWN):
                 for case in documents.judge(ref):
                     if case.finding.kind in ("invalid-record", "newer-version"):
