@@ -17,7 +17,6 @@ from fsstate.backends.base import MARKDOWN, Backend, Blob, Ref
 from fsstate.documents import Documents
 from fsstate.errors import ConflictError, CorruptRecordError, InvalidValueError, MissingExtraError
 from fsstate.frontmatter import Document
-from fsstate.merge import three_way
 from fsstate.queries import MISSING
 
 __all__ = ["Document", "Markdown"]
@@ -56,30 +55,16 @@ class Markdown(Documents[Document, str]):
             return data
         if base is None or theirs is None:
             raise self._conflict((base, mine, theirs), ("text",), ref)
-        merged, conflicts = self._merge_parts(base, mine, theirs, ref)
-        if conflicts:
-            raise self._conflict((base, mine, theirs), conflicts, ref)
-        return merged.render()
-
-    def _merge_parts(self, base: Blob, mine: Document, theirs: Blob, ref: Ref) -> tuple[Document, tuple[str, ...]]:
         # What is hardly ever needed is not loaded before.
-        from fsstate.merging.lines import merge_text
+        from fsstate.merging.notes import merge_note
         from fsstate.merging.versions import Markers, Versions
 
-        where = self._where(ref)
-        old, merged = self._decode(base, ref), self._decode(theirs, ref)
-        text, met = merge_text(Versions(old.text, merged.text, mine.text), Markers())
-        conflicts: tuple[str, ...] = ("$.text",) if met else ()
-        # Front matter that nobody changed is not looked into: that would need the extra, and sound YAML.
-        if not _differs_in_text_only(base, mine, where):
-            if _differs_in_text_only(base, merged, where):
-                merged = self._decode(Blob(mine.render()), ref)
-            else:
-                fields, places = three_way(old.front_matter or {}, mine.front_matter or {}, merged.front_matter or {})
-                merged.front_matter = fields or None
-                conflicts += tuple(f"$.front_matter{place[1:]}" for place in places)
-        merged.text = text
-        return merged, conflicts
+        merged = merge_note(Versions(base.data, theirs.data, data), Markers(), self._where(ref))
+        if merged.conflicts:
+            # Of the text only its lines are told, which nobody finds in a file that was left alone.
+            fields = dict.fromkeys(place if place.startswith("$") else "$.text" for place in merged.conflicts)
+            raise self._conflict((base, mine, theirs), tuple(fields), ref)
+        return merged.data
 
     def _conflict(
         self, versions: tuple[Blob | None, Document, Blob | None], fields: tuple[str, ...], ref: Ref
@@ -136,10 +121,3 @@ def _laid_over(present: Document, document: Document) -> bytes:
     present.text = document.text
     present.front_matter = document.front_matter
     return present.render()
-
-
-def _differs_in_text_only(base: Blob, document: Document, where: str) -> bool:
-    """Whether the document is the base with another text, or the same; told without looking into the front matter."""
-    copy = Document.parse(base.data, where)
-    copy.text = document.text
-    return copy.render() == document.render()

@@ -71,10 +71,11 @@ def _merged_json(base: Blob, mine: bytes, theirs: Blob, where: str) -> tuple[byt
 
 
 def _merged_markdown(base: Blob, mine: bytes, theirs: Blob, where: str) -> tuple[bytes, tuple[str, ...]]:
-    merged = Document.parse(theirs.data, where)
-    document, fields = three_way(_parts(base.data, where), _parts(mine, where), _parts(theirs.data, where))
-    merged.text, merged.front_matter = document["text"], document["front_matter"]
-    return merged.render(), fields
+    from fsstate.merging.notes import merge_note
+    from fsstate.merging.versions import Markers, Versions
+
+    merged = merge_note(Versions(base.data, theirs.data, mine), Markers(), where)
+    return merged.data, merged.conflicts
 
 
 def _parts(data: bytes, where: str) -> dict[str, Any]:

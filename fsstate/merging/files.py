@@ -21,7 +21,11 @@ __all__ = ["MergedFile", "merge_file"]
 
 _Merge: TypeAlias = Callable[[Versions[bytes], Markers, str], Merged]
 
-_BY_SUFFIX: Final[dict[str, _Merge]] = {JSON: merge_document, LOG: merge_log, MARKDOWN: merge_note}
+_BY_SUFFIX: Final[dict[str, _Merge]] = {
+    JSON: merge_document,
+    LOG: merge_log,
+    MARKDOWN: lambda versions, markers, _: merge_note(versions, markers),
+}
 
 
 class MergedFile(NamedTuple):

@@ -16,13 +16,16 @@ from fsstate.merging.versions import Markers, Merged, Versions
 __all__ = ["merge_note"]
 
 
-def merge_note(versions: Versions[bytes], markers: Markers, _: str = "") -> Merged:
+def merge_note(versions: Versions[bytes], markers: Markers, where: str = "") -> Merged:
     """Merge three versions of a Markdown document; an empty base means that both sides made it.
 
+    `where` is what errors call it; without, they say which version it is.
     Raises CorruptRecordError for what is not UTF-8 or, where both sides changed it, for front matter that cannot be
     read; MissingExtraError when that needs a YAML library and there is none.
     """
-    documents = Versions(*map(Document.parse, versions, Versions._fields))
+    documents = Versions(
+        *(Document.parse(data, where or side) for data, side in zip(versions, Versions._fields, strict=True))
+    )
     head, conflicts = _merged_head(documents, markers)
     if head and not head.endswith("\n"):
         head += "\n"
