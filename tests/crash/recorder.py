@@ -1,10 +1,9 @@
 """Records what a process does to the files below one directory, call by call, as it really happens.
 
-Nothing is mocked: the functions of `os` that change files, and the renames that Python does not have, are wrapped, call
-the real one, and then write down what was
-done. The workload writes its own marks (an operation starts, is acknowledged) into the same sequence. The trace is a
-file that every record reaches with one write of its own, so it is whole even when the process is killed, and in order
-across threads and forks.
+Nothing is mocked: the functions of `os` that change files, and the renames that Python has no function for, are
+wrapped, call the real one, and then write down what was done. The workload writes its own marks (an operation starts,
+is acknowledged) into the same sequence. The trace is a file that every record reaches with one write of its own, so it
+is whole even when the process is killed, and in order across threads and forks.
 
 What the wrappers cannot see is not passed over: an audit hook notices files that are opened for writing, renamed,
 removed or mapped by other means, and notes them as "unseen". Besides, the replayed trace must end with exactly the tree
