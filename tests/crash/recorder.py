@@ -27,7 +27,9 @@ from fsstate.backends.files import renames
 
 __all__ = ["Call", "Recorder", "is_change", "read_trace"]
 
-_CHANGES: Final = frozenset({"open", "write", "truncate", "rename", "exchange", "unlink", "mkdir", "rmdir", "link", "flushed"})
+_CHANGES: Final = frozenset({
+    "open", "write", "truncate", "rename", "exchange", "unlink", "mkdir", "rmdir", "link", "flushed",
+})  # fmt: skip
 _WRITABLE: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CANNOT_RECORD: Final = (
     "symlink", "mkfifo", "mknod", "sendfile", "copy_file_range", "posix_fallocate", "splice", "writev", "pwritev",
