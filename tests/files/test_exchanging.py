@@ -574,7 +574,7 @@ def test_a_person_and_a_program_race(
     agents = store.collection("agents")
     agents.put("p", {"edits": [0], "updates": []})
     report = tmp_path / "told"
-    command = [sys.executable, "-c", RACER, store.path, "1.5", str(report)]
+    command = [sys.executable, "-c", RACER, store.path, "1", str(report)]
     edits: list[tuple[int, float, float]] = []
     chance = random.Random(7)
     with subprocess.Popen(command, cwd=PROJECT) as racer:
@@ -598,4 +598,4 @@ def test_a_person_and_a_program_race(
             assert any(start <= ended and begun <= end for _, start, end in edits), (number, begun, ended)
     # Most updates meet half of a file that is written slowly, and are refused.
     assert len(done) > 5
-    assert len(edits) > 20
+    assert len(edits) > 10

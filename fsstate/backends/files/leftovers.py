@@ -3,8 +3,8 @@
 A document is replaced by exchange (see `exchanging`): for an instant, what stood in its place lies under the staged
 name. It has been looked at before it goes, unless the writer was killed just then. So a staged name says what its
 writer knew: how long its own content and the one that it read are, and their checksums (CRC-32). Nobody needs either of
-these two. Anything else under such a name is either half of a write, and the document still is as it was read; or it is
-somebody's, and is kept in `.fsstate/quarantine/`.
+these two, or a file of zeros, which only a power cut leaves. Anything else under such a name is either half of a write,
+and the document still is as it was read; or it may be somebody's, and is kept in `.fsstate/quarantine/`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _logger: Final = logging.getLogger("fsstate")
 # A name has 255 bytes; the numbers take some 50 of them. Of a longer address it is not known where it leads.
 _LONGEST: Final = 200
 _CHUNK: Final = 1024 * 1024
+# The sum of a file that has nothing in it, or only zeros.
+_NOTHING: Final = "nothing"
 _LABEL: Final = re.compile(r"\d+(?:\.([0-9a-f]+-[0-9a-f]+))?\.([0-9a-f]+-[0-9a-f]+)\.~(.*)", re.DOTALL)
 
 
@@ -76,7 +78,7 @@ def _read_label(name: str) -> _Label | None:
 
 def _may_go(tree: Tree, folder: Directory, name: str, label: _Label) -> bool:
     left = _sum_of_file(folder, name)
-    if left in (label.new, label.read):
+    if left in (label.new, label.read, _NOTHING):
         return True
     above, _, last = label.address.rpartition("/")
     directory = tree.find(above) if above else None
@@ -94,10 +96,11 @@ def _sum_of_file(directory: Directory, name: str) -> str | None:
     if fd is None:
         return None
     with open(fd, "rb", buffering=0) as file:
-        size = checksum = 0
+        size, checksum, is_blank = 0, 0, True
         while data := file.read(_CHUNK):
             size, checksum = size + len(data), zlib.crc32(data, checksum)
-    return f"{size:x}-{checksum:x}"
+            is_blank = is_blank and not data.strip(b"\0")
+    return _NOTHING if is_blank else f"{size:x}-{checksum:x}"
 
 
 def _sum(data: bytes) -> str:
