@@ -140,7 +140,7 @@ def tail_not_cut() -> None:
 
 
 def _only_plain_renames() -> None:
-    def refuse(*_: object) -> None:
+    def refuse(source: int, name: str, target: int, new: str, flags: int) -> None:  # noqa: ARG001
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     renames.renameat2 = refuse

@@ -79,7 +79,7 @@ class Recorder:
         )  # fmt: skip
         for function in wrapped:
             setattr(os, function.__name__, function)
-        renames.renameat2 = self._renameat2()
+        renames.renameat2 = self._renameat2()  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 
     def mark(self, kind: str, mark: Any = None) -> None:

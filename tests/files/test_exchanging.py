@@ -225,7 +225,12 @@ def test_a_slow_writer_in_place_is_waited_for(
 
 def test_a_writer_who_opened_it_long_ago_is_seen(agents: Collection[Any], path: Path, moments: Moments) -> None:
     with path.open("r+") as file:
-        later = threading.Timer(0.2, lambda: (file.write('{"n": 7, "edits": [1]}'), file.close()))
+
+        def finish() -> None:
+            file.write('{"n": 7, "edits": [1]}')
+            file.close()
+
+        later = threading.Timer(0.2, finish)
         later.start()
         agents.update("p", count)
         later.join()
@@ -316,7 +321,12 @@ def test_a_document_that_somebody_makes_in_the_last_moment(
 def test_what_is_no_file_goes_back(agents: Collection[Any], path: Path, moments: Moments, kind: str) -> None:
     def act() -> None:
         path.unlink()
-        {"symlink": lambda: path.symlink_to("q"), "directory": path.mkdir, "pipe": lambda: os.mkfifo(path)}[kind]()
+        makers: dict[str, Act] = {
+            "symlink": lambda: path.symlink_to("q"),
+            "directory": path.mkdir,
+            "pipe": lambda: os.mkfifo(path),
+        }
+        makers[kind]()
 
     moments.before = [act]
     with pytest.raises(UnsafePathError):

@@ -1,8 +1,9 @@
 """New content before it gets its name: written and flushed aside, then moved into place in one step.
 
-A document's new content is staged in `.fsstate/staging/<owner>/`, where no listing looks, flushed, and renamed over
-the old (rename(2) is atomic: readers find the one or the other). Each process owns one such folder and keeps it
-locked while it lives; a folder whose lock is free belongs to a dead process, and the next writer sweeps it.
+A document's new content is staged in `.fsstate/staging/<owner>/`, where no listing looks, flushed, and exchanged for
+the old (in one step: readers find the one or the other), which then is here until it has been looked at. Each process
+owns one such folder and keeps it locked while it lives; a folder whose lock is free belongs to a dead process, and the
+next writer sweeps it.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ class Staged:
     `may_go` is False while what has the staged name may be somebody else's: then it is not discarded.
     """
 
-    __slots__ = ("_directory", "_name", "_open", "fd", "may_go")
+    __slots__ = ("_directory", "_name", "_writing", "fd", "may_go")
 
-    def __init__(self, directory: Directory, name: str, fd: int = -1, open_ones: set[int] | None = None) -> None:
+    def __init__(self, directory: Directory, name: str, fd: int = -1, writing: set[int] | None = None) -> None:
         self._directory: Directory | None = directory
         self._name = name
-        self._open = set() if open_ones is None else open_ones
+        # Where the descriptor is noted while it is open, for children to close.
+        self._writing: set[int] = set() if writing is None else writing
         self.fd = fd
         self.may_go = fd >= 0
 
@@ -58,7 +60,7 @@ class Staged:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             with opening():
-                self._open.discard(fd)
+                self._writing.discard(fd)
                 os.close(fd)
 
     def place(self) -> tuple[Directory, str]:
