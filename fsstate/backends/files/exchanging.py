@@ -26,8 +26,9 @@ If it is something else, it is put back, and the change is made again on what st
 Not covered: a program that is inside open(2), with the old file found and not yet opened, for as long as the exchange
 and the look take; and a power cut in that moment on a file system that may lose both names of a rename.
 
-Where the kernel or the file system has no such renames, the content is compared and renamed over, as ever; where it
-has no leases, or the file is another user's, only the content counts.
+Where the kernel or the file system has no such renames, the content is compared and renamed over, as ever, without
+leases: those of network file systems, which are among them, are refused for other reasons. Where there are no leases,
+or the file is another user's, only the content counts.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ class Exchanges:
 
     # -- looking
 
-    def _look(self, directory: Directory, name: str) -> Content:
+    def _look(self, directory: Directory, name: str, *, leasing: bool = True) -> Content:
         try:
             fd = os.open(name, _LOOK, dir_fd=directory.fd)
         except BlockingIOError:
@@ -184,7 +185,7 @@ class Exchanges:
             if not stat.S_ISREG(status.st_mode):
                 return Content(None)
             # Before the read: else a program might write behind it, and close the file before it is asked.
-            is_busy = self._is_open_for_writing(fd)
+            is_busy = leasing and self._is_open_for_writing(fd)
             return Content.of(read_whole(fd, status.st_size), status, is_busy=is_busy)
         finally:
             # The lease ends with it.
@@ -211,9 +212,8 @@ class Exchanges:
         return False
 
     def _require_still(self, directory: Directory, name: str, read: Content) -> None:
-        there = self._look(directory, name)
-        if not there.is_still(read):
-            raise ChangedMeanwhileError(is_busy=there.is_busy)
+        if not self._look(directory, name, leasing=False).is_still(read):
+            raise ChangedMeanwhileError
 
     # -- exchanging
 
