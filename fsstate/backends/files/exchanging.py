@@ -6,11 +6,11 @@ destroyed unseen. Therefore nothing is renamed over: new content and what has th
 name only where that is free (RENAME_NOREPLACE). A document that is to go is moved aside, looked at, and removed.
 
 What came out is what was read if it holds the same bytes with the same permissions, and nobody has it open for
-writing: a program that writes in place keeps its descriptor, wherever the file goes. A read lease tells that: "a read
-lease can be placed only on a file descriptor that is opened read-only" and is refused with EAGAIN while the file is
-open for writing anywhere (fcntl(2), "Leases"; F_SETLEASE). It ends with the descriptor, at once. Were the file opened
-for writing in between, the kernel would send SIGIO, which ends a program that expects none: F_SETSIG asks for SIGURG
-instead, which is ignored where nobody asked for it (signal(7)).
+writing: a program that writes in place keeps its descriptor, wherever the file goes. A read lease tells that: it is to
+be had on a descriptor that is open for reading only (fcntl(2), F_SETLEASE), and is refused with EAGAIN while the file
+is open for writing anywhere (check_conflicting_open in the kernel's fs/locks.c). It ends with the descriptor, at once.
+Were the file opened for writing in between, the kernel would send SIGIO, which ends a program that expects none:
+F_SETSIG (fcntl(2)) asks for SIGURG instead, which is ignored where nobody asked for it (signal(7)).
 
 If it is something else, it is put back, and the change is made again on what stands there then:
 
@@ -39,6 +39,7 @@ import logging
 import os
 import signal
 import stat
+import sys
 import time
 from typing import Final, NamedTuple
 
@@ -104,7 +105,7 @@ class Exchanges:
         self._tree = tree
         self._staging = staging
         # Until the file system turns out not to have them.
-        self._has_renames = True
+        self._has_renames: bool = sys.platform == "linux"
         self._has_leases = True
 
     def make(self, staged: Staged, directory: Directory, name: str) -> None:

@@ -32,9 +32,9 @@ def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None
 
     FileExistsError where NOREPLACE finds the name taken, FileNotFoundError where either name of an exchange is missing.
     """
-    ctypes, call = _loaded()
+    call, last_error = _loaded()
     if call(source, os.fsencode(name), target, os.fsencode(new), flags) != 0:
-        code = ctypes.get_errno()
+        code = last_error()
         raise OSError(code, os.strerror(code), name, None, new)
 
 
@@ -44,39 +44,44 @@ def is_lacking(error: OSError) -> bool:
 
 
 @functools.cache
-def _loaded() -> tuple[Any, Callable[..., int]]:
-    import ctypes
+def _loaded() -> tuple[Callable[..., int], Callable[[], int]]:
+    """The call, and what tells why it failed."""
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built without it
+        return _fail, _no_such_call
+    call = _find(ctypes.CDLL(None, use_errno=True)) if sys.platform == "linux" else None
+    return (_fail, _no_such_call) if call is None else (call, ctypes.get_errno)
 
-    return ctypes, _find(ctypes.CDLL(None, use_errno=True)) if sys.platform == "linux" else _refuse
 
-
-def _find(library: ctypes.CDLL) -> Callable[..., int]:
+def _find(library: ctypes.CDLL) -> Callable[..., int] | None:
     import ctypes
 
     arguments = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
     try:
         function = library.renameat2
     except AttributeError:
-        # Before glibc 2.28 and musl 1.2.6 only the kernel has it.
+        # The C library is older than glibc 2.28, or no glibc; the kernel may have it nevertheless.
         return _by_number(library, arguments)
     function.argtypes = arguments
     found: Callable[..., int] = function
     return found
 
 
-def _by_number(library: ctypes.CDLL, arguments: tuple[Any, ...]) -> Callable[..., int]:
+def _by_number(library: ctypes.CDLL, arguments: tuple[Any, ...]) -> Callable[..., int] | None:
     import ctypes
 
     number = _NUMBERS.get(os.uname().machine) if sys.maxsize > 1 << 32 else None
     if number is None:
-        return _refuse
+        return None
     library.syscall.argtypes = (ctypes.c_long, *arguments)
     library.syscall.restype = ctypes.c_long
     return functools.partial(library.syscall, number)
 
 
-def _refuse(*_: object) -> int:
-    import ctypes
-
-    ctypes.set_errno(errno.ENOSYS)
+def _fail(*_: object) -> int:
     return -1
+
+
+def _no_such_call() -> int:
+    return errno.ENOSYS
