@@ -25,7 +25,8 @@ from typing import Any
 import pytest
 
 from fsstate import NotFoundError, Store, StoreOptions
-from fsstate.backends.files import exchanging, renames
+from fsstate.backends.base import JSON, Blob, Ref
+from fsstate.backends.files import FileBackend, exchanging, renames
 from fsstate.collection import Collection
 from fsstate.errors import ConflictError, LockTimeoutError, OutcomeUnknownError, StorageError, UnsafePathError
 from tests.files.processes import PROJECT, run, start
@@ -252,6 +253,16 @@ def test_a_writer_who_never_ends_is_told_of(store: Store, path: Path, moments: M
         assert path.read_text() == before
         assert moments.seen == 3
     store.collection("agents").update("p", count)
+
+
+def test_one_of_many_that_is_open_for_writing_is_told_of_alone(backend: FileBackend, root: Path) -> None:
+    refs = [Ref("agents", name, JSON) for name in "ab"]
+    backend.change_many([(ref, lambda _: b"old") for ref in refs])
+    with (root / "agents/a.json").open("r+"):
+        outcomes = backend.change_many([(ref, lambda _: b"new") for ref in refs], timeout=0)
+    assert isinstance(outcomes[0], LockTimeoutError)
+    assert isinstance(outcomes[1], Blob)
+    assert [path.read_bytes() for path in sorted((root / "agents").iterdir())] == [b"old", b"new"]
 
 
 def test_what_is_saved_over_ours_before_it_is_put_back_is_the_newest(

@@ -151,11 +151,15 @@ class Exchanges:
         with self._staging.take_out(directory, name, leftovers.label_of(ref, None, read.data)) as taken:
             try:
                 out = self._look(*taken.place())
-                taken.may_go = out.is_still(read)
-            finally:
-                if not taken.may_go:
-                    self._give_back(taken, ref, directory)
+            except FileNotFoundError:
+                # As above.
+                return
+            except BaseException:
+                self._give_back(taken, ref, directory)
+                raise
+            taken.may_go = out.is_still(read)
             if not taken.may_go:
+                self._give_back(taken, ref, directory)
                 raise ChangedMeanwhileError(is_busy=out.is_busy)
 
     def wait_for_writers(self, directory: Directory, ref: Ref, timeout: float, deadline: float) -> None:
@@ -269,7 +273,7 @@ class Exchanges:
         try:
             taken.move_to_free(directory, ref.name + ref.suffix)
         except OSError:
-            # Made anew meanwhile: that is the newest.
+            # Made anew meanwhile, which is the newest, or there is no place for it any more.
             self._keep(taken, ref)
         self._make_last(directory, ref)
 
