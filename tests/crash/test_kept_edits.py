@@ -12,14 +12,14 @@ import random
 import signal
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from fsstate.backends.base import JSON, Ref
-from fsstate.backends.files import FileBackend, renames
+from fsstate.backends.files import FileBackend, exchanging, leftovers, renames
 from fsstate.errors import OutcomeUnknownError
 from fsstate.options import StoreOptions
 from tests.crash.model import Budget, Disk, Ordered, build, tree_of
@@ -46,6 +46,11 @@ def save(base: Path, text: bytes) -> None:
     folder = os.open(agents, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+def careless() -> None:
+    """What came out is not looked at."""
+    exchanging.Content.is_still = lambda *_: True  # type: ignore[method-assign]
 
 
 def meet(base: Path, trace: Path, saves: Sequence[bytes], kill: int) -> None:
@@ -76,13 +81,17 @@ def meet(base: Path, trace: Path, saves: Sequence[bytes], kill: int) -> None:
     recorder.mark("end", tree_of(base))
 
 
-def carry_out(base: Path, saves: Sequence[bytes], kill: int = 0) -> tuple[bool, list[Call]]:
+def carry_out(
+    base: Path, saves: Sequence[bytes], kill: int = 0, plant: Callable[[], None] | None = None
+) -> tuple[bool, list[Call]]:
     """Whether the program came to its end, and what it did."""
     base.mkdir()
     trace = base.with_suffix(".trace")
     pid = os.fork()
     if pid == 0:
         try:
+            if plant is not None:
+                plant()
             meet(base, trace, saves, kill)
         except BaseException:  # noqa: BLE001 - the child must not go on as its parent
             traceback.print_exc()
@@ -143,3 +152,16 @@ def test_no_edit_is_lost_when_the_power_is_cut(place: Path, saves: Sequence[byte
             build(tree, base)
             assert lost(base, saved(calls[: point + 1])) == [], f"cut after call {point}: {sorted(tree)}"
     assert next(numbers) > 20
+
+
+def test_planted_mistakes_are_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, calls = carry_out(place / "careless", SAVES[1], plant=careless)
+    assert lost(place / "careless", saved(calls)) == SAVES[1]
+    exchange = next(n for n in itertools.count(1) if is_exchanged(place / str(n), n))
+    monkeypatch.setattr(leftovers, "rescue", lambda *_: None)
+    assert lost(place / str(exchange), SAVES[1]) == SAVES[1]
+
+
+def is_exchanged(base: Path, kill: int) -> bool:
+    """Whether the kill comes just after an exchange."""
+    return carry_out(base, SAVES[1], kill)[1][-1].kind == "exchange"
