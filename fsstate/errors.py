@@ -361,7 +361,10 @@ class UnsafePathError(StorageError):
 
 
 class OutcomeUnknownError(StorageError):
-    """The write is visible, but the disk refused to confirm it: it may or may not survive a power cut."""
+    """The write is visible, but the disk refused to confirm it: it may or may not survive a power cut.
+
+    Or (errno EBUSY) somebody saved over it in the same moment, and it may or may not be part of what they saved.
+    """
 
 
 class UnsupportedFileSystemError(StorageError):

@@ -95,8 +95,8 @@ class Garbage(NamedTuple):
     """What may go without loss of records, or came from them.
 
     `kind` is "staging" (what writers who died left), "locks", "cooldowns" (of pruning in the background), "cache",
-    "trash", "quarantine" (what could not be read and was put aside), "orphaned" (what belonged to a document that is
-    gone), or "other".
+    "trash", "quarantine" (what could not be read, or was saved in the same moment as the record, and was put aside),
+    "orphaned" (what belonged to a document that is gone), or "other".
     """
 
     kind: str

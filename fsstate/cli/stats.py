@@ -29,7 +29,7 @@ _GARBAGE: Final = {
     "locks": "empty files, left for the next to lock",
     "orphaned": "belonged to documents that are gone",
     "other": "in .fsstate, and not fsstate's",
-    "quarantine": "could not be read, and was put aside",
+    "quarantine": "could not be read, or was saved in the same moment; put aside",
     "staging": "left by writers that died; swept by the next",
     "trash": "pruned, and kept for a while; see `fsstate trash`",
 }

@@ -10,7 +10,7 @@ leaves what lasts, and of the rest:
     nothing about the directory's own name.
   - Of the names that do not last yet any may be there and any not, in every combination, in whatever order they came.
   - A rename inside one directory is one change. From one directory to another it is two, one in each: the file may
-    stand in both, or in neither.
+    stand in both, or in neither. So is an exchange: either file may have both names, or one of them none.
   - A write that does not last yet may be whole, missing, cut short, zeros, or zeros at first and data behind. A later
     one may be there without an earlier one: a hole, which reads as zeros. A cut of the length may be missing.
 
@@ -244,6 +244,13 @@ class Disk:
         assert old is not None, call
         assert new is not None, call
         self._set(index, (*new, old[0].entries[old[1]]), (*old, None))
+
+    def _on_exchange(self, index: int, call: Call) -> None:
+        old = self._parent(call.pid, call.path, call.dir_fd)
+        new = self._parent(call.pid, call.new_path, call.new_dir_fd)
+        assert old is not None, call
+        assert new is not None, call
+        self._set(index, (*new, old[0].entries[old[1]]), (*old, new[0].entries[new[1]]))
 
     def _on_link(self, index: int, call: Call) -> None:
         old = self._parent(call.pid, call.path, call.dir_fd)

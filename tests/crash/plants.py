@@ -7,10 +7,13 @@ checker has to find every one of them: that is how it is known to look.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
 from typing import Any, Final
+
+from fsstate.backends.files import renames
 
 __all__ = ["PLANTS"]
 
@@ -29,6 +32,7 @@ def no_directory_flush() -> None:
 
 def in_place() -> None:
     """A document is overwritten where it stands, flushed, and only then acknowledged."""
+    _only_plain_renames()
     real = os.rename
 
     def rename(src: str, dst: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
@@ -48,6 +52,7 @@ def in_place() -> None:
 
 def unlink_then_rename() -> None:
     """A document is removed before the new one takes its name."""
+    _only_plain_renames()
     real = os.rename
 
     def rename(src: str, dst: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
@@ -56,6 +61,41 @@ def unlink_then_rename() -> None:
         real(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     os.rename = rename  # type: ignore[assignment]
+
+
+def exchange_in_steps() -> None:
+    """What is to change places does so one after the other."""
+    real = renames.renameat2
+
+    def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
+        if not flags & renames.EXCHANGE:
+            real(source, name, target, new, flags)
+            return
+        os.rename(new, f"{name}.old", src_dir_fd=target, dst_dir_fd=source)
+        os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+        os.rename(f"{name}.old", name, src_dir_fd=source, dst_dir_fd=source)
+
+    renames.renameat2 = renameat2
+
+
+def exchange_not_flushed() -> None:
+    """A new name is flushed, and an exchange of what has the name is not."""
+    exchanged: set[tuple[int, int]] = set()
+    real = renames.renameat2
+
+    def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
+        real(source, name, target, new, flags)
+        if flags & renames.EXCHANGE:
+            exchanged.add(_identity(os.fstat(target)))
+
+    def skip(fd: int) -> bool:
+        identity = _identity(os.fstat(fd))
+        found = identity in exchanged
+        exchanged.discard(identity)
+        return found
+
+    renames.renameat2 = renameat2
+    _skip("fsync", skip)
 
 
 def acknowledged_too_early() -> None:
@@ -99,6 +139,13 @@ def tail_not_cut() -> None:
     os.ftruncate = lambda fd, length: None  # noqa: ARG005
 
 
+def _only_plain_renames() -> None:
+    def refuse(source: int, name: str, target: int, new: str, flags: int) -> None:  # noqa: ARG001
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    renames.renameat2 = refuse
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
@@ -123,7 +170,7 @@ def _delay(name: str, waiting: list[tuple[Callable[[int], None], int]]) -> None:
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     plant.__name__: plant
     for plant in (
-        no_data_flush, no_directory_flush, in_place, unlink_then_rename, acknowledged_too_early, parent_not_flushed,
-        tail_not_cut,
+        no_data_flush, no_directory_flush, in_place, unlink_then_rename, exchange_in_steps, exchange_not_flushed,
+        acknowledged_too_early, parent_not_flushed, tail_not_cut,
     )
 }  # fmt: skip

@@ -1,9 +1,9 @@
 """Records what a process does to the files below one directory, call by call, as it really happens.
 
-Nothing is mocked: the functions of `os` that change files are wrapped, call the real one, and then write down what was
-done. The workload writes its own marks (an operation starts, is acknowledged) into the same sequence. The trace is a
-file that every record reaches with one write of its own, so it is whole even when the process is killed, and in order
-across threads and forks.
+Nothing is mocked: the functions of `os` that change files, and the renames that Python has no function for, are
+wrapped, call the real one, and then write down what was done. The workload writes its own marks (an operation starts,
+is acknowledged) into the same sequence. The trace is a file that every record reaches with one write of its own, so it
+is whole even when the process is killed, and in order across threads and forks.
 
 What the wrappers cannot see is not passed over: an audit hook notices files that are opened for writing, renamed,
 removed or mapped by other means, and notes them as "unseen". Besides, the replayed trace must end with exactly the tree
@@ -23,9 +23,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from fsstate.backends.files import renames
+
 __all__ = ["Call", "Recorder", "is_change", "read_trace"]
 
-_CHANGES: Final = frozenset({"open", "write", "truncate", "rename", "unlink", "mkdir", "rmdir", "link", "flushed"})
+_CHANGES: Final = frozenset({
+    "open", "write", "truncate", "rename", "exchange", "unlink", "mkdir", "rmdir", "link", "flushed",
+})  # fmt: skip
 _WRITABLE: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CANNOT_RECORD: Final = (
     "symlink", "mkfifo", "mknod", "sendfile", "copy_file_range", "posix_fallocate", "splice", "writev", "pwritev",
@@ -75,6 +79,7 @@ class Recorder:
         )  # fmt: skip
         for function in wrapped:
             setattr(os, function.__name__, function)
+        renames.renameat2 = self._renameat2()  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 
     def mark(self, kind: str, mark: Any = None) -> None:
@@ -217,6 +222,17 @@ class Recorder:
 
         rename.__name__ = name
         return rename
+
+    def _renameat2(self) -> Callable[[int, str, int, str, int], None]:
+        real = renames.renameat2
+
+        def renameat2(source: int, name: str, target: int, new: str, flags: int) -> None:
+            self._do(real, source, name, target, new, flags)
+            # Where it had to be free, it is a rename like any other.
+            kind = "exchange" if flags & renames.EXCHANGE else "rename"
+            self._note(Call(kind, os.getpid(), -1, name, source, new, target))
+
+        return renameat2
 
     def _link(self) -> Callable[..., None]:
         real = os.link

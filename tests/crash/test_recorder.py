@@ -47,7 +47,8 @@ def seen_by_strace(path: Path) -> Counter[str]:
 
 
 def seen_by_recorder(path: Path) -> Counter[str]:
-    kinds = ("remove" if call.kind in ("unlink", "rmdir") else call.kind for call in read_trace(path))
+    names = {"unlink": "remove", "rmdir": "remove", "exchange": "rename"}
+    kinds = (names.get(call.kind, call.kind) for call in read_trace(path))
     return Counter(kind for kind in kinds if kind in KINDS.values())
 
 

@@ -3,6 +3,8 @@
 - `tree`: directories, reached without following symlinks, made to last
 - `flocks`, `locks`: one writer per record
 - `staging`: new content before it has its name
+- `renames`, `exchanging`: files replaced without destroying what is saved in the same moment
+- `leftovers`: what writers left that were killed
 - `documents`: files replaced in one step
 - `logs`, `log_lines`: files that grow at their end
 - `copies`: what could not be saved, kept beside its document

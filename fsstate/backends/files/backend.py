@@ -124,9 +124,9 @@ class FileBackend:
         self._require_open()
         if owner is not None:
             with self._owned(ref, held, timeout), self._belongings.hold(owner):
-                return self._documents.change(ref, change)
+                return self._documents.change(ref, change, timeout)
         with self._owned(ref, held, timeout):
-            return self._documents.change(ref, change)
+            return self._documents.change(ref, change, timeout)
 
     def _owned(self, ref: Ref, held: Held | None, timeout: float | None) -> AbstractContextManager[object]:
         """The record's lock for the length of a block, or nothing when it is held already."""
@@ -169,7 +169,7 @@ class FileBackend:
                     outcomes[changes[ref][0]] = error
                 else:
                     locked.append(changes[ref])
-            self._documents.change_many(sorted(locked), outcomes)
+            self._documents.change_many(sorted(locked), outcomes, wait)
 
     def names(self, category: str, suffix: Suffix, refused: list[CorruptRecordError] | None = None) -> list[str]:
         self._require_open()

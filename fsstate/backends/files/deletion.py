@@ -66,7 +66,7 @@ class Belongings:
         """Delete a document and the folder. Requires: the document's lock is held."""
         if not self._documents.exists(ref):
             # No change, but one that lasts: who deleted it may have been killed before it did.
-            self._documents.change(ref, lambda _: None)
+            self._documents.change(ref, lambda _: None, timeout)
             return False
         if not self._end_together(ref, folder, confirm, timeout):
             return False
@@ -160,7 +160,7 @@ class Belongings:
             locks.enter_context(self.alone_with(folder, timeout))
             if not confirm():
                 return False
-            self._documents.change(ref, lambda _: None)
+            self._documents.change(ref, lambda _: None, timeout)
             return True
 
     @contextlib.contextmanager

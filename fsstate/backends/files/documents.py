@@ -1,11 +1,12 @@
 """Document files: read whole, replaced in one step, checked against changes made behind the lock.
 
-A person with an editor, `git checkout` and rsync take no lock. So a write looks at the file once more just before the
-rename, and when it is no longer the one that was read, the change is computed again from the fresh content.
+A person with an editor, `git checkout` and rsync take no lock. So a write looks at the file once more before it takes
+its place, and at what it got in exchange after (see `exchanging`); when that is no longer what was read, the change is
+computed again from the fresh content.
 
 Whether a file is still the same is told from its inode, size, mtime and ctime together. A file touched within the
 clock's last tick may change again without showing it, so such a signature is not trusted ("racily clean" in git's
-words): its content is compared.
+words): the file is read again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from fsstate.backends.base import Blob, Change, Outcome, Ref, Unknown
+from fsstate.backends.files import leftovers
+from fsstate.backends.files.exchanging import ChangedMeanwhileError, Content, Exchanges, read_whole
 from fsstate.backends.files.staging import Staged, Staging
 from fsstate.backends.files.tree import Directory, Tree, flush_data, open_regular
 from fsstate.errors import FsStateError, OutcomeUnknownError, StorageError, UnsafePathError
@@ -91,10 +94,7 @@ class _Pending(NamedTuple):
     found: _Found | None
     directory: Directory
     staged: Staged | None
-
-
-class ChangedMeanwhileError(Exception):
-    """The file is no longer the one that was read. Never leaves this floor."""
+    data: bytes
 
 
 class Documents:
@@ -103,6 +103,8 @@ class Documents:
     def __init__(self, tree: Tree, staging: Staging, options: StoreOptions) -> None:
         self._tree = tree
         self._staging = staging
+        self._exchanges = Exchanges(tree, staging)
+        self._timeout = options.lock_timeout
         self._flush = options.durability == "full"
         self._mutex = threading.Lock()
         self._kept: OrderedDict[Ref, _Kept] = OrderedDict()
@@ -162,11 +164,7 @@ class Documents:
         try:
             # Both before the read: a change in between must make the two differ, not hide.
             now_ns, status = time.time_ns(), os.fstat(fd)
-            data = os.read(fd, status.st_size + 1)
-            # A short read, or a file that grew.
-            while len(data) != status.st_size and (more := os.read(fd, max(_KEPT_EACH, len(data)))):
-                data += more
-            return _Found(Blob(data), directory, status, now_ns)
+            return _Found(Blob(read_whole(fd, status.st_size)), directory, status, now_ns)
         except OSError as error:
             raise StorageError.of("read", self._tree.path(str(ref)), error) from error
         finally:
@@ -185,14 +183,20 @@ class Documents:
 
     # -- writing
 
-    def change(self, ref: Ref, change: Change) -> Blob | None:
-        """Read, change and replace one document. Requires: its lock is held."""
-        blob, touched = self._replace(ref, change)
+    def change(self, ref: Ref, change: Change, timeout: float | None = None) -> Blob | None:
+        """Read, change and replace one document. Requires: its lock is held.
+
+        Raises LockTimeoutError when another program has it open for writing for longer than `timeout` seconds (None:
+        the options' default).
+        """
+        blob, touched = self._replace(ref, change, timeout)
         if touched is not None:
             self.make_names_last(touched, [ref])
         return blob
 
-    def change_many(self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome]) -> None:
+    def change_many(
+        self, changes: list[tuple[int, Ref, Change]], outcomes: list[Outcome], timeout: float | None = None
+    ) -> None:
         """The same for several, some at a time, with one flush for each directory; tells `outcomes` of each.
 
         Requires: their locks are held, and no document is among them twice.
@@ -203,7 +207,7 @@ class Documents:
         def work() -> None:
             for index, ref, change in waiting:
                 try:
-                    outcomes[index], directory = self._replace(ref, change)
+                    outcomes[index], directory = self._replace(ref, change, timeout)
                 except Exception as error:  # noqa: BLE001 - belongs to this document alone
                     outcomes[index] = error
                 else:
@@ -219,8 +223,10 @@ class Documents:
                     path = self._tree.path(str(ref))
                     outcomes[index] = OutcomeUnknownError(unknown.action, path, unknown.errno or 0)
 
-    def _replace(self, ref: Ref, change: Change) -> tuple[Blob | None, Directory | None]:
+    def _replace(self, ref: Ref, change: Change, timeout: float | None) -> tuple[Blob | None, Directory | None]:
         """All of a change but to make the name last: gives the directory that is still to be flushed for it, if any."""
+        timeout = self._timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
         while True:
             found = self._load(ref, self._tree.find(ref.category))
             data = change(found.blob if found else None)
@@ -231,7 +237,9 @@ class Documents:
                 with pending.staged or contextlib.nullcontext():
                     self._flush_staged(pending)
                     self._put_in_place(pending)
-            except ChangedMeanwhileError:
+            except ChangedMeanwhileError as changed:
+                if changed.is_busy:
+                    self._exchanges.wait_for_writers(pending.directory, ref, timeout, deadline)
                 continue
             return Blob(data) if data is not None else None, pending.directory
 
@@ -269,12 +277,13 @@ class Documents:
         path = self._tree.path(str(ref))
         try:
             directory = found.directory if found and found.directory.lasting else self._tree.make(ref.category)
-            staged = None if data is None else self._staging.create(data, found.status if found else None)
+            status, label = (found.status, leftovers.label_of(ref, data, found.blob.data)) if found else (None, "")
+            staged = None if data is None else self._staging.create(data, status, label)
         except FsStateError:
             raise
         except OSError as error:
             raise StorageError.of("write", path, error) from error
-        return _Pending(ref, found, directory, staged)
+        return _Pending(ref, found, directory, staged, data or b"")
 
     def _flush_staged(self, pending: _Pending) -> None:
         if pending.staged is None:
@@ -287,14 +296,10 @@ class Documents:
             raise StorageError.of("flush", self._tree.path(str(pending.ref)), error) from error
 
     def _put_in_place(self, pending: _Pending) -> None:
-        name = pending.ref.name + pending.ref.suffix
         path = self._tree.path(str(pending.ref))
         try:
-            self._require_unchanged(pending, path)
-            if pending.staged is not None:
-                pending.staged.move(pending.directory, name)
-            elif pending.found is not None:
-                os.unlink(name, dir_fd=pending.directory.fd)
+            self._require_unchanged(pending.found, path)
+            self._exchange(pending)
         except FileNotFoundError as error:
             # The directory, the staged file, or the file that is to go, was removed behind our back.
             raise ChangedMeanwhileError from error
@@ -305,8 +310,18 @@ class Documents:
         except OSError as error:
             raise StorageError.of("write", path, error) from error
 
-    def _require_unchanged(self, pending: _Pending, path: str) -> None:
-        found = pending.found
+    def _exchange(self, pending: _Pending) -> None:
+        ref, found, directory, staged, data = pending
+        read = Content.of(found.blob.data, found.status) if found else None
+        if staged is not None and read is not None:
+            self._exchanges.replace(staged, data, ref, directory, read)
+        elif staged is not None:
+            self._exchanges.make(staged, directory, ref.name + ref.suffix)
+        elif read is not None:
+            self._exchanges.remove(ref, directory, read)
+
+    def _require_unchanged(self, found: _Found | None, path: str) -> None:
+        """See that it looks as it did. What a look cannot show is seen by the exchange."""
         try:
             # By its path: the directory may have been replaced as well.
             status = os.stat(path, follow_symlinks=False)
@@ -314,12 +329,8 @@ class Documents:
             if found is None:
                 return
             raise
-        if found is None or Signature.of(status) != (signature := Signature.of(found.status)):
+        if found is None or not Signature.of(found.status).fits(status):
             raise ChangedMeanwhileError
-        if not signature.is_settled(found.read_ns):
-            again = self._load(pending.ref, pending.directory)
-            if again is None or again.blob.data != found.blob.data:
-                raise ChangedMeanwhileError
 
     def make_names_last(self, directory: Directory, refs: list[Ref], *, went: bool = False) -> None:
         """Make it last that documents in a directory came, or went. Raises OutcomeUnknownError."""

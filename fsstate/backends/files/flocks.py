@@ -16,11 +16,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, identity_of, open_regular
 
-__all__ = ["Lockable"]
+__all__ = ["Lockable", "opening"]
 
 # Pauses of the first tries, in seconds (the system adds some 50 us to each). For a lock that is next to be ours: most
 # are free within 10 ms, and a thread would wake up later than a try. For a place further back: a thread, soon.
@@ -55,8 +56,7 @@ class Lockable:
     @staticmethod
     def open(opener: Callable[[], int | None], path: str) -> Lockable | None:
         """Open a file with `opener`; None when that says None."""
-        # No fork comes between: its child would keep a descriptor that nobody knows of.
-        with _opening:
+        with opening():
             fd = opener()
             if fd is None:
                 return None
@@ -183,6 +183,11 @@ class _Wait:
             if self._given_up:
                 # Closing is also unlocking: the other one lets go of this file.
                 self._file.close()
+
+
+def opening() -> AbstractContextManager[object]:
+    """Let no fork come between opening a descriptor and noting it: the child would keep one that nobody knows of."""
+    return _opening
 
 
 _opening = threading.RLock()

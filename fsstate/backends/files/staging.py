@@ -1,8 +1,9 @@
 """New content before it gets its name: written and flushed aside, then moved into place in one step.
 
-A document's new content is staged in `.fsstate/staging/<owner>/`, where no listing looks, flushed, and renamed over
-the old (rename(2) is atomic: readers find the one or the other). Each process owns one such folder and keeps it
-locked while it lives; a folder whose lock is free belongs to a dead process, and the next writer sweeps it.
+A document's new content is staged in `.fsstate/staging/<owner>/`, where no listing looks, flushed, and exchanged for
+the old (in one step: readers find the one or the other), which then is here until it has been looked at. Each process
+owns one such folder and keeps it locked while it lives; a folder whose lock is free belongs to a dead process, and the
+next writer sweeps it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, Self
 
-from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files import leftovers, renames
+from fsstate.backends.files.flocks import Lockable, opening
 from fsstate.backends.files.tree import Directory, Tree, write_all
 from fsstate.options import StoreOptions
 
@@ -27,14 +29,20 @@ _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLL
 
 
 class Staged:
-    """A file that has content but no name yet. Discarded at the end of its `with` block unless it was moved."""
+    """A file that has content but no name yet. Discarded at the end of its `with` block unless it was moved.
 
-    __slots__ = ("_directory", "_name", "fd")
+    `may_go` is False while what has the staged name may be somebody else's: then it is not discarded.
+    """
 
-    def __init__(self, directory: Directory, name: str, fd: int) -> None:
+    __slots__ = ("_directory", "_name", "_writing", "fd", "may_go")
+
+    def __init__(self, directory: Directory, name: str, fd: int = -1, writing: set[int] | None = None) -> None:
         self._directory: Directory | None = directory
         self._name = name
+        # Where the descriptor is noted while it is open, for children to close.
+        self._writing: set[int] = set() if writing is None else writing
         self.fd = fd
+        self.may_go = fd >= 0
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +51,7 @@ class Staged:
         # What is left behind is swept one day; it must not hide why the block ended.
         with contextlib.suppress(OSError):
             self.close()
-        if self._directory is not None:
+        if self._directory is not None and self.may_go:
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._directory.fd)
 
@@ -51,7 +59,14 @@ class Staged:
         """Close the descriptor; the file stays. A second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            with opening():
+                self._writing.discard(fd)
+                os.close(fd)
+
+    def place(self) -> tuple[Directory, str]:
+        """Where it is, as long as it was not moved."""
+        assert self._directory is not None
+        return self._directory, self._name
 
     def open_lockable(self) -> Lockable:
         """Open the file once more, to lock it before it has its name and to append to it after."""
@@ -63,9 +78,29 @@ class Staged:
 
     def move(self, target: Directory, name: str) -> None:
         """Give it its name, replacing what has the name now."""
-        assert self._directory is not None
-        os.rename(self._name, name, src_dir_fd=self._directory.fd, dst_dir_fd=target.fd)
+        folder, own = self.place()
+        os.rename(own, name, src_dir_fd=folder.fd, dst_dir_fd=target.fd)
         self._directory = None
+
+    def move_to_free(self, target: Directory, name: str) -> None:
+        """Give it its name. Raises FileExistsError when something has the name now."""
+        folder, own = self.place()
+        renames.renameat2(folder.fd, own, target.fd, name, renames.NOREPLACE)
+        self._directory = None
+
+    def exchange(self, target: Directory, name: str) -> None:
+        """Give it its name, and give the staged name to what had the name until now; that `may_go` only if you say so.
+
+        Raises FileNotFoundError when nothing has the name.
+        """
+        folder, own = self.place()
+        # Before the call: an interrupt behind it must not find what came out unguarded.
+        before, self.may_go = self.may_go, False
+        try:
+            renames.renameat2(folder.fd, own, target.fd, name, renames.EXCHANGE)
+        except OSError:
+            self.may_go = before
+            raise
 
 
 class Staging:
@@ -75,6 +110,7 @@ class Staging:
         self._tree = tree
         self._options = options
         self._on_first_use = on_first_use
+        self._writing: set[int] = set()
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -84,10 +120,21 @@ class Staging:
         self._numbers = itertools.count()
         self._folder: Directory | None = None
         self._lock: Lockable | None = None
+        self._close_inherited()
 
-    def create(self, data: bytes, like: os.stat_result | None = None) -> Staged:
-        """Stage `data`, not flushed yet, with the options' mode or the mode and owner of the file it will replace."""
-        staged = self._create_file()
+    def _close_inherited(self) -> None:
+        # A child that kept them would have its parent's documents open for writing, which keeps everybody waiting.
+        inherited, self._writing = self._writing, set()
+        for fd in inherited:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def create(self, data: bytes, like: os.stat_result | None = None, label: str = "") -> Staged:
+        """Stage `data`, not flushed yet, with the options' mode or the mode and owner of the file it will replace.
+
+        With the `label` of a document (see `leftovers`), what it gives out in exchange outlives this process.
+        """
+        staged = self._create_file(label)
         try:
             self._set_mode(staged.fd, like)
             write_all(staged.fd, data)
@@ -105,6 +152,19 @@ class Staging:
         os.rename(name, number, src_dir_fd=directory.fd, dst_dir_fd=folder.fd)
         return lambda: folder.remove(number)
 
+    def take_out(self, directory: Directory, name: str, label: str) -> Staged:
+        """Move a document out of sight. Raises FileNotFoundError when it is gone. What came `may_go` if you say so."""
+        number = f"{next(self._numbers)}{label}"
+        folder = self.folder()
+        try:
+            os.rename(name, number, src_dir_fd=directory.fd, dst_dir_fd=folder.fd)
+        except FileNotFoundError:
+            if folder.is_current():
+                raise
+            folder = self._new_folder()
+            os.rename(name, number, src_dir_fd=directory.fd, dst_dir_fd=folder.fd)
+        return Staged(folder, number)
+
     def close(self) -> None:
         """Remove the folder of this process. What a write going on holds there is swept by another process."""
         with self._mutex:
@@ -120,16 +180,22 @@ class Staging:
         """The folder, made on first use."""
         return self._folder or self._new_folder()
 
-    def _create_file(self) -> Staged:
+    def _create_file(self, label: str) -> Staged:
         folder = self.folder()
-        name = str(next(self._numbers))
+        name = f"{next(self._numbers)}{label}"
         try:
-            fd = os.open(name, _CREATE, self._options.file_mode, dir_fd=folder.fd)
+            fd = self._open(folder, name)
         except FileNotFoundError:
             # Somebody deleted .fsstate while we ran: they may.
             folder = self._new_folder()
+            fd = self._open(folder, name)
+        return Staged(folder, name, fd, self._writing)
+
+    def _open(self, folder: Directory, name: str) -> int:
+        with opening():
             fd = os.open(name, _CREATE, self._options.file_mode, dir_fd=folder.fd)
-        return Staged(folder, name, fd)
+            self._writing.add(fd)
+            return fd
 
     def _set_mode(self, fd: int, like: os.stat_result | None) -> None:
         mode = self._options.file_mode if like is None else stat.S_IMODE(like.st_mode)
@@ -177,6 +243,7 @@ class Staging:
                 lock = Lockable.open_directory(folder)
                 try:
                     if lock.try_lock():
+                        leftovers.rescue(self._tree, folder)
                         parent.remove(name)
                 finally:
                     lock.close()
