@@ -20,6 +20,7 @@ import pytest
 
 from fsstate import DoctorReport, Finding, RecordType, Store, StoreOptions
 from fsstate.backends.base import JSON, Ref
+from fsstate.backends.files.leftovers import label_of
 from fsstate.doctor import KINDS
 from fsstate.errors import CorruptRecordError, FsStateError
 from tests.contract.plans import Plan
@@ -1046,3 +1047,15 @@ def test_killed_after_any_change_it_lost_nothing_and_the_next_run_finishes(
     assert process.stderr is not None
     process.stderr.close()
     assert kills > 100 // step
+
+
+def test_what_a_person_may_have_saved_while_a_writer_was_killed_is_kept(root: Path) -> None:
+    folder = root / ".fsstate/staging/0123456789abcdef"
+    folder.mkdir(parents=True)
+    ref = Ref("agents", "a1", JSON)
+    saved = b'{"name": "as a person saved it"}\n'
+    (folder / f"1{label_of(ref, b'new', b'read')}").write_bytes(saved)
+    (folder / f"2{label_of(ref, b'new', b'read')}").write_bytes(b"read")
+    examine(root, fix=True)
+    assert not folder.exists()
+    assert [path.read_bytes() for path in (root / ".fsstate/quarantine").glob("agents+a1*")] == [saved]

@@ -7,7 +7,6 @@ nothing may be written, what the mount tells is all.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -19,6 +18,7 @@ from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
 from fsstate import mounts
+from fsstate.backends.files import renames
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.guarding import lock_at_once, nearest
 from fsstate.backends.files.staging import STAGING
@@ -28,9 +28,6 @@ from fsstate.mounts import FileSystem, Trait
 
 __all__ = ["probe"]
 
-# renameat2(2)
-_NO_REPLACE: Final = 1
-_EXCHANGE: Final = 2
 _CHILD: Final = "import fcntl, sys\nwith open(sys.argv[1]) as f: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
 _CHILD_PATIENCE: Final = 10.0
 # By device: to start other processes takes longer than all the rest, and tells the same again.
@@ -187,7 +184,7 @@ def _rename(folder: Directory) -> _Answer:
 def _no_replace(folder: Directory) -> _Answer:
     _make(folder, "taken", b"taken")
     _make(folder, "mover", b"mover")
-    code = _renameat2(folder, "mover", "taken", _NO_REPLACE)
+    code = _rename_as(folder, "mover", "taken", renames.NOREPLACE)
     if code is None:
         return _Answer(None)
     return _Answer(code == errno.EEXIST and _read(folder, "taken") == b"taken")
@@ -197,17 +194,17 @@ def _no_replace(folder: Directory) -> _Answer:
 def _exchange(folder: Directory) -> _Answer:
     _make(folder, "one", b"one")
     _make(folder, "two", b"two")
-    code = _renameat2(folder, "one", "two", _EXCHANGE)
+    code = _rename_as(folder, "one", "two", renames.EXCHANGE)
     return _Answer(None) if code is None else _Answer(code == 0 and _read(folder, "one") == b"two")
 
 
-def _renameat2(folder: Directory, old: str, new: str, flags: int) -> int | None:
+def _rename_as(folder: Directory, old: str, new: str, flags: int) -> int | None:
     """The error's number, 0 when it went well, None where the system has no such call."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return None
-    done = call(folder.fd, os.fsencode(old), folder.fd, os.fsencode(new), ctypes.c_uint(flags))
-    return 0 if done == 0 else ctypes.get_errno()
+    try:
+        renames.renameat2(folder.fd, old, folder.fd, new, flags)
+    except OSError as error:
+        return None if error.errno == errno.ENOSYS else error.errno
+    return 0
 
 
 @_trial("hard_links", "a file can have two names", "a file cannot have two names: what moves to the trash is copied")

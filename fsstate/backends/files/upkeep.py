@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fsstate.backends.base import BadLine, LogLine, Oddity, Ref, Torn
-from fsstate.backends.files import log_mending
+from fsstate.backends.files import leftovers, log_mending
 from fsstate.backends.files.carrying import carry_folder
 from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.flocks import Lockable
@@ -150,7 +150,7 @@ class FileUpkeep:
         return log_mending.is_damage(line.data)
 
     def file_system(self) -> FileSystem:
-        # Brings ctypes and subprocess along.
+        # Brings subprocess along.
         from fsstate.backends.files.probing import probe
 
         return probe(self._tree, may_write=self.mark_flaw() is None and self.is_writable())
@@ -183,6 +183,8 @@ class FileUpkeep:
         with contextlib.closing(lock):
             if not lock.try_lock() or not lock.is_current():
                 return False
+            # What a person may have saved while its writer was killed is no leftover.
+            leftovers.rescue(self._tree, directory.below(name))
             directory.remove(name)
             return True
 
