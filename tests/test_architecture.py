@@ -11,7 +11,7 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout names times ids merge models frontmatter options keys conditions \
+codec forks layout names times visible ids merge models frontmatter options keys conditions \
 backends backends.base backends.files backends.memory
 queries cursors retention
 trash
@@ -29,7 +29,8 @@ store
 aio
 .
 cli __main__ integrations integrations.claude_code integrations.codewhale integrations.files \
-integrations.items integrations.landing integrations.lineage integrations.oxios integrations.sqlite
+integrations.items integrations.landing integrations.lineage integrations.oxios integrations.pages \
+integrations.session_json integrations.sqlite integrations.whole
 """
 OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations"}
 

@@ -1,0 +1,139 @@
+"""One session with all that belongs to it, as an export needs it: what can be read, and what is wrong with the rest.
+
+Reads only. What cannot be read is a problem with its place below the store's directory, and hides nothing else; what
+the system refuses to read (`StorageError`) is raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+from fsstate import CorruptRecordError, FsStateError, NotFoundError, SessionHandle, StorageError, codec
+from fsstate.backends.base import JSON, LOG, Backend, Ref, Suffix
+from fsstate.conversation import Tree
+from fsstate.journal import Log
+from fsstate.ledger import Ledger
+from fsstate.projection import Projections, Row
+from fsstate.streams import Streams
+from fsstate.times import now
+from fsstate.tool_calls import LIFECYCLE
+
+__all__ = ["Belonging", "WholeSession"]
+
+T = TypeVar("T")
+
+# What a session's handle has a name for, or what is part of a conversation.
+_OWN_LOGS: Final = ("messages", "events", "tool_calls", "steps")
+_STREAMS: Final = "streams"
+
+
+class Belonging(NamedTuple):
+    """A document or log in a session's folder. `place` is its path there, without the suffix."""
+
+    place: str
+    ref: Ref
+
+
+class WholeSession:
+    """One session. `problems` grows as it is read."""
+
+    def __init__(self, session: SessionHandle) -> None:
+        if not session.exists():
+            raise NotFoundError(session.path)
+        self.handle = session
+        self.owner = Ref("sessions", session.id, JSON)
+        self.backend: Backend = session.messages.log.backend
+        self.problems: list[str] = []
+        self._root = session.path.removesuffix(str(self.owner))
+
+    def note(self, problem: Exception) -> None:
+        """Say that something cannot be read."""
+        told = str(problem).replace(self._root, "") if self._root else str(problem)
+        if told not in self.problems:
+            self.problems.append(told)
+
+    def attempt(self, read: Callable[[], T]) -> T | None:
+        """What `read` gives; None, and a problem more, where that cannot be read."""
+        with self._noting():
+            return read()
+        return None
+
+    def check_logs(self) -> None:
+        """Note the lines of all logs that are no entries, and the entries that are not what they should be."""
+        session = self.handle
+        for each in (session.messages, session.tool_calls, session.steps, session.events):
+            self._note_all(each.problems)
+        for belonging in self.belongings(LOG):
+            self._note_all(Log(self.backend, belonging.ref).problems)
+
+    def _note_all(self, problems: Callable[[], Iterable[Exception]]) -> None:
+        for problem in self.attempt(problems) or ():
+            self.note(problem)
+
+    def document(self) -> dict[str, Any]:
+        """The session's document as it stands; empty where it cannot be read."""
+        found = self.attempt(lambda: self.json(self.owner))
+        return found if isinstance(found, dict) else {}
+
+    def tree(self) -> Tree:
+        """The conversation, with what is under way. All of its messages are in memory then, once."""
+        # Before the log is looked at: a message that is finished in between is then seen twice rather than not at all.
+        unfinished = Streams(self.backend, self.owner).unfinished()
+        tree = Tree()
+        with self._noting():
+            for row in self.handle.messages.log.rows():
+                tree.fold(row)
+        return tree.with_unfinished(unfinished)
+
+    def calls(self) -> list[Row]:
+        """The tool calls as they are now, in the order of their making."""
+        ledger = Ledger(Projections(self.backend), self.handle.tool_calls.log, LIFECYCLE, now)
+        return self.attempt(ledger.list) or []
+
+    def belongings(self, suffix: Suffix) -> Iterator[Belonging]:
+        """What else of one kind is in the session's folder, sorted."""
+        yield from self._below("", suffix)
+
+    def _below(self, folder: str, suffix: Suffix) -> Iterator[Belonging]:
+        category = f"{self.owner.belongings}/{folder}".rstrip("/")
+        refused: list[CorruptRecordError] = []
+        for name in self.backend.names(category, suffix, refused):
+            if folder or suffix != LOG or name not in _OWN_LOGS:
+                yield Belonging(f"{folder}/{name}".lstrip("/"), Ref(category, name, suffix))
+        for error in refused:
+            self.note(error)
+        for name in self.backend.categories(category):
+            if folder or name != _STREAMS:
+                yield from self._below(f"{folder}/{name}".lstrip("/"), suffix)
+
+    def json(self, ref: Ref) -> Any:
+        """The value of a JSON document. Raises CorruptRecordError, and NotFoundError when it went away."""
+        where = self.backend.location(ref)
+        blob = self.backend.read(ref)
+        if blob is None:
+            raise NotFoundError(where)
+        return codec.decode(blob, where)
+
+    def text(self, ref: Ref) -> str | None:
+        """The text of a Markdown document, with bytes that are none made visible; None when it went away."""
+        blob = self.backend.read(ref)
+        if blob is None:
+            return None
+        try:
+            return blob.data.decode()
+        except UnicodeDecodeError as error:
+            reason = f"byte 0x{blob.data[error.start]:02x} is not UTF-8"
+            self.note(CorruptRecordError(self.backend.location(ref), reason, offset=error.start))
+            return blob.data.decode(errors="backslashreplace")
+
+    @contextlib.contextmanager
+    def _noting(self) -> Generator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except FsStateError as error:
+            self.note(error)
+
