@@ -6,13 +6,13 @@ the system refuses to read (`StorageError`) is raised.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fsstate import CorruptRecordError, FsStateError, NotFoundError, SessionHandle, StorageError, codec
 from fsstate.backends.base import JSON, LOG, Backend, Ref, Suffix
 from fsstate.conversation import Tree
+from fsstate.integrations.items import is_object
 from fsstate.journal import Log
 from fsstate.ledger import Ledger
 from fsstate.projection import Projections, Row
@@ -56,9 +56,13 @@ class WholeSession:
 
     def attempt(self, read: Callable[[], T]) -> T | None:
         """What `read` gives; None, and a problem more, where that cannot be read."""
-        with self._noting():
+        try:
             return read()
-        return None
+        except StorageError:
+            raise
+        except FsStateError as error:
+            self.note(error)
+            return None
 
     def check_logs(self) -> None:
         """Note the lines of all logs that are no entries, and the entries that are not what they should be."""
@@ -75,22 +79,27 @@ class WholeSession:
     def document(self) -> dict[str, Any]:
         """The session's document as it stands; empty where it cannot be read."""
         found = self.attempt(lambda: self.json(self.owner))
-        return found if isinstance(found, dict) else {}
+        return found if is_object(found) else {}
 
     def tree(self) -> Tree:
         """The conversation, with what is under way. All of its messages are in memory then, once."""
         # Before the log is looked at: a message that is finished in between is then seen twice rather than not at all.
         unfinished = Streams(self.backend, self.owner).unfinished()
         tree = Tree()
-        with self._noting():
-            for row in self.handle.messages.log.rows():
-                tree.fold(row)
+        for row in self.rows(self.handle.messages.log):
+            tree.fold(row)
         return tree.with_unfinished(unfinished)
 
     def calls(self) -> list[Row]:
         """The tool calls as they are now, in the order of their making."""
         ledger = Ledger(Projections(self.backend), self.handle.tool_calls.log, LIFECYCLE, now)
         return self.attempt(ledger.list) or []
+
+    def rows(self, log: Log) -> Iterator[Row]:
+        """The entries of a log."""
+        rows = log.rows()
+        while (row := self.attempt(lambda: next(rows, None))) is not None:
+            yield row
 
     def belongings(self, suffix: Suffix) -> Iterator[Belonging]:
         """What else of one kind is in the session's folder, sorted."""
@@ -127,13 +136,3 @@ class WholeSession:
             reason = f"byte 0x{blob.data[error.start]:02x} is not UTF-8"
             self.note(CorruptRecordError(self.backend.location(ref), reason, offset=error.start))
             return blob.data.decode(errors="backslashreplace")
-
-    @contextlib.contextmanager
-    def _noting(self) -> Generator[None]:
-        try:
-            yield
-        except StorageError:
-            raise
-        except FsStateError as error:
-            self.note(error)
-

@@ -1,9 +1,9 @@
-"""Sessions and other records as Markdown pages, to read and to pass on, as into a review.
+r"""Sessions and other records as Markdown pages, to read and to pass on, as into a review.
 
 A session's page tells who, when and what of it; the conversation along its head branch, with other continuations
 folded where they begin; tool calls with what they were given and gave, folded; goal, steps, events, checkpoints,
 documents, notes and logs that belong to it. It is GitHub's Markdown. What a message, a tool or a person wrote never
-breaks it: HTML, headings and fences stay within their piece, and control characters are visible as `\\x1b`. What
+breaks it: HTML, headings and fences stay within their piece, and control characters are visible as `\x1b`. What
 cannot be read is told at the end of the page, and hides nothing else.
 
 Tool outputs, documents and logs of more than 200 lines or 20,000 characters are cut, and say so, unless all is asked
@@ -16,7 +16,7 @@ config are left out.
     >>> _ = chat.messages.append("user", "Does `<b>` make text bold?")
     >>> page = page_of(chat)
     >>> print(page.splitlines()[0])
-    # A \\*short\\* talk
+    # A \*short\* talk
     >>> print(page.splitlines()[-1])
     Does `<b>` make text bold?
 """

@@ -80,7 +80,7 @@ class MessageBlocks:
 
     def _only_calls(self, message: Message) -> bool:
         blocks = message.content
-        return is_list(blocks) and bool(blocks) and all(is_object(each) and each.get("type") in _CALLS for each in blocks)
+        return is_list(blocks) and bool(blocks) and all(map(_is_call, blocks))
 
     def _content(self, message: Message) -> Iterator[str]:
         content = message.content
@@ -174,6 +174,10 @@ def _heading(text: str, is_outer: bool) -> str:
 def _status(message: Message) -> str:
     said = {"complete": "", "streaming": "**still being written**", "interrupted": "**interrupted**"}
     return said.get(message.status, f"**{plain(message.status)}**")
+
+
+def _is_call(block: Any) -> bool:
+    return is_object(block) and block.get("type") in _CALLS
 
 
 def _notes(message: Message) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from fsstate.backends.base import JSON, LOG, MARKDOWN
@@ -14,10 +15,11 @@ from fsstate.integrations.pages.logs import lines
 from fsstate.integrations.pages.marks import Cut, brief, code, count, facts, fenced, folded, json_of, plain
 from fsstate.integrations.pages.messages import MessageBlocks
 from fsstate.integrations.pages.prose import prose
-from fsstate.integrations.pages.threads import Fork, Row, Turn, UnFork, head_branch, threads
+from fsstate.integrations.pages.threads import Fork, Turn, UnFork, head_branch, threads
 from fsstate.integrations.whole import WholeSession
 from fsstate.journal import Log
 from fsstate.names import key_of
+from fsstate.projection import Row
 from fsstate.session_documents import Session
 from fsstate.summaries import given_title, project_of, title_of
 from fsstate.visible import shown_time
@@ -63,7 +65,7 @@ class SessionPage:
 
     def _head(self) -> Iterator[str]:
         session = self._whole.attempt(self._session.document) or Session(id=self._session.id)
-        first = next((row for row in self._tree.rows.values() if row.get("role") == "user"), {})
+        first = next((row for row in self._tree.rows.values() if row.get("role") == "user"), Row())
         title = given_title(session) or title_of(text_of(first.get("content"))) or f"Session {session.id}"
         yield f"# {plain(brief(title, _WIDTH))}"
         yield facts(self._facts(session))
@@ -87,7 +89,10 @@ class SessionPage:
         yield "memory mode", plain(session.memory_mode or "")
         yield "created", shown_time(session.created_at)
         took = duration(session.created_at, session.updated_at)
-        yield "updated", ", ".join(each for each in (shown_time(session.updated_at), f"{took} later" * bool(took)) if each)
+        yield (
+            "updated",
+            shown_time(session.updated_at) + (f", {took} later" if took else ""),
+        )
         yield "ended", shown_time(session.ended_at)
         yield "models", self._counted(row.get("model") for row in self._tree.rows.values() if row.get("model"))
         yield "messages", self._in_branches()
@@ -174,7 +179,7 @@ class SessionPage:
 
     def _checkpoints(self) -> Iterator[str]:
         places = [each for each in self._whole.belongings(JSON) if each.place.startswith(_CHECKPOINTS)]
-        found = [(each, self._whole.attempt(lambda ref=each.ref: self._whole.json(ref))) for each in places]
+        found = [(each, self._whole.attempt(partial(self._whole.json, each.ref))) for each in places]
         if found:
             yield f"## Checkpoints ({len(found):,})"
         for belonging, value in sorted(found, key=lambda pair: _saved_at(pair[1])):
@@ -190,7 +195,7 @@ class SessionPage:
         if shown:
             yield "## Documents"
         for place, ref in shown:
-            value = self._whole.attempt(lambda ref=ref: self._whole.json(ref))
+            value = self._whole.attempt(partial(self._whole.json, ref))
             if place == "config":
                 value = _without_secrets(value)
             yield from folded(f"{place}{JSON}", fenced(json_of(value), "json", self._cut))
@@ -213,9 +218,9 @@ class SessionPage:
 
 def _opened(fork: Fork) -> Iterator[str]:
     """The beginning of another continuation."""
-    row: Row = fork.first
+    row = fork.first
     said = brief(text_of(row.get("content")), 60)
-    facts = (f"Continuation {fork.number} of {fork.count}", str(row.get("role", "")), shown_time(row.get("at")), said)
+    facts = (f"Continuation {fork.number} of {fork.of}", str(row.get("role", "")), shown_time(row.get("at")), said)
     opening, _ = folded(" · ".join(fact for fact in facts if fact), ())
     yield opening
 

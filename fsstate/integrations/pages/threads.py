@@ -26,10 +26,10 @@ class Turn(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """Here one of `count` other continuations begins, the `number`-th from 1."""
+    """Here one of `of` other continuations begins, the `number`-th from 1."""
 
     number: int
-    count: int
+    of: int
     first: Row
 
 
