@@ -11,7 +11,7 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout names times visible ids merge models frontmatter options keys conditions \
+codec forks layout names times visible ids merge models yaml_text yaml_edits frontmatter options keys conditions \
 backends backends.base backends.files backends.memory
 queries cursors retention
 trash
