@@ -39,7 +39,10 @@ def library() -> Any:
         from ruamel.yaml import YAML
     except ImportError:
         raise MissingExtraError("YAML front matter", "yaml") from None
-    return YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
+    # Valid YAML: the latest counts. A warning would go to the standard error of whoever reads it.
+    yaml.composer.warn_double_anchors = False
+    return yaml
 
 
 def load(yaml: str, where: str) -> dict[str, Any]:

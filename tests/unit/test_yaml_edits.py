@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fsstate.frontmatter import Document
 from fsstate.merge import same
 
-Path: TypeAlias = tuple[str | int, ...]
+Place: TypeAlias = tuple[str | int, ...]
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
 
 PLAIN = (
@@ -53,7 +53,7 @@ class Made(NamedTuple):
 
     bom: str
     lines: list[str]
-    spans: dict[Path, range]
+    spans: dict[Place, range]
     newline: str
     closing: str
     text: str
@@ -74,9 +74,9 @@ class Maker:
     def __init__(self, draw: Draw) -> None:
         self.draw = draw
         self.lines: list[str] = []
-        self.spans: dict[Path, range] = {}
+        self.spans: dict[Place, range] = {}
 
-    def mapping(self, column: int, above: Path) -> None:
+    def mapping(self, column: int, above: Place) -> None:
         keys = self.draw(st.lists(st.sampled_from([*KEYS]), min_size=1, max_size=3, unique=True))
         for number, key in enumerate(keys):
             place = (*above, KEYS[key])
@@ -89,29 +89,29 @@ class Maker:
     def gap(self, column: int) -> None:
         self.lines += [f"{' ' * column}{line}" if line else "" for line in self.draw(GAPS)]
 
-    def value(self, column: int, place: Path, head: str) -> None:
+    def value(self, column: int, place: Place, head: str) -> None:
         nested = [self.nested, self.items] if len(place) < 3 else []
         self.draw(st.sampled_from([self.scalar, self.scalar, self.text, self.quoted, *nested]))(column, place, head)
 
-    def scalar(self, column: int, place: Path, head: str) -> None:
+    def scalar(self, column: int, place: Place, head: str) -> None:
         value = self.draw(SCALARS | FLOWS)
         space = self.draw(st.sampled_from([" ", "   "]))
         self.lines.append(f"{head}{space if value else ''}{value}{self.draw(COMMENTS)}")
 
-    def text(self, column: int, place: Path, head: str) -> None:
+    def text(self, column: int, place: Place, head: str) -> None:
         marks = self.draw(st.sampled_from("|>")) + self.draw(st.sampled_from(["", "-", "+"]))
         self.lines.append(f"{head} {marks}{self.draw(COMMENTS)}")
         self.lines += [f"{' ' * (column + 3)}{line}".rstrip() for line in ["first", *self.draw(TEXT_LINES), "last"]]
 
-    def quoted(self, column: int, place: Path, head: str) -> None:
+    def quoted(self, column: int, place: Place, head: str) -> None:
         self.lines += [f'{head} "one', f'{" " * (column + 2)}two"{self.draw(COMMENTS)}']
 
-    def nested(self, column: int, place: Path, head: str) -> None:
+    def nested(self, column: int, place: Place, head: str) -> None:
         self.lines.append(f"{head}{self.draw(COMMENTS)}")
         self.gap(column + 2)
         self.mapping(column + self.draw(st.sampled_from([1, 2, 4])), place)
 
-    def items(self, column: int, place: Path, head: str) -> None:
+    def items(self, column: int, place: Place, head: str) -> None:
         self.lines.append(f"{head}{self.draw(COMMENTS)}")
         column += self.draw(st.sampled_from([0, 2]))
         for number in range(self.draw(st.integers(1, 3))):
@@ -130,7 +130,7 @@ def documents(draw: Draw) -> Made:
     return Made(bom, maker.lines, maker.spans, newline, closing, text)
 
 
-def at(value: Any, place: Path) -> Any:
+def at(value: Any, place: Place) -> Any:
     for step in place:
         value = value[step]
     return value
@@ -179,12 +179,12 @@ def test_only_the_lines_of_a_removed_key_or_item_go(made: Made, data: st.DataObj
     place = data.draw(st.sampled_from(sorted(made.spans, key=repr)))
     span = made.spans[place]
     holder: Any = at(front_matter, place[:-1])
-    removed = holder[place[-1]]
+    key: Any = place[-1]
+    removed = holder[key]
     is_one_of_several = isinstance(holder, list) and sum(same(each, removed) for each in holder) > 1
     if is_one_of_several or (len(holder) == 1 and len(place) > 1):
         # The one that goes may be another; and what would be left is no mapping and no list.
         return
-    key: Any = place[-1]
     del holder[key]
     before, after = made.part(0, span.start), made.part(span.stop)
     expected = {made.opening + before + rest + made.closing + made.text for rest in (after, after.lstrip("\r\n"))}
