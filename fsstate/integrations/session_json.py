@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from fsstate import CorruptRecordError, SessionHandle, Store, codec
+from fsstate import CorruptRecordError, Session, SessionHandle, Store, codec
 from fsstate.backends.base import JSON, LOG, MARKDOWN
 from fsstate.integrations.files import read_json
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, TextItem, is_list, is_object
@@ -77,7 +77,7 @@ def _members(whole: WholeSession) -> Iterator[tuple[str, Iterable[bytes]]]:
     yield "fsstate", _value(_KIND)
     yield "version", _value(_VERSION)
     yield "id", _value(session.id)
-    yield "document", _value(_without_own_mark(whole.document(), session.id))
+    yield "document", _value(_in_order(_without_own_mark(whole.document(), session.id)))
     yield "head", _value(tree.end)
     yield "messages", _array(map(_without_seq, tree.rows.values()))
     yield "tool_calls", _array(map(_without_seq, whole.calls()))
@@ -122,6 +122,12 @@ def _value(value: object, indent: str = "  ") -> Iterator[bytes]:
 
 def _without_seq(row: Mapping[str, Any]) -> Object:
     return {key: value for key, value in row.items() if key != "seq"}
+
+
+def _in_order(document: Object) -> Object:
+    """The document with the fields of a session first, in their order: an import writes them in another."""
+    known = {key: document[key] for key in Session.__struct_fields__ if key in document}
+    return {**known, **document}
 
 
 def _without_own_mark(document: Object, name: str) -> Object:
