@@ -50,6 +50,8 @@ class _ExportGroup(Group):
         valued = {name for each in options if not each.is_flag for name in each.opts}
         words = iter(args)
         for word in words:
+            if word == "--":
+                return next(words, None)
             if word in valued:
                 next(words, None)
             elif not word.startswith("-"):
@@ -110,7 +112,8 @@ def export_record(
 
     The page is Markdown as GitHub reads it: a session's conversation with its branches, tool calls folded, and
     everything else that belongs to it. With --format json it is one document with everything in it, from which
-    `fsstate import json` makes the session again.
+    `fsstate import json` makes the session again. Secrets in a session's config are left out of the page, and are in
+    the document.
     """
     ref = find(settings, record)
     form = form or ("json" if settings.json and target is None else "markdown")

@@ -8,7 +8,7 @@
   `head` is the message that the conversation goes on from. Fields that fsstate does not know are there, too. Entries of
   events, steps and logs have their `seq`.
 - `documents`, `notes` (Markdown, the whole file as a text) and `logs` stand under their paths in the session's folder.
-- What cannot be read is in `problems`, and hides nothing else.
+- What cannot be read is in `problems`, and hides nothing else. What a session's config keeps in clear is in clear here.
 
 `import_session` makes the session again in another store. It has the same id, times and content; messages that were
 being written are "interrupted" there, and entries are numbered anew, from 1.

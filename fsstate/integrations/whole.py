@@ -7,11 +7,12 @@ the system refuses to read (`StorageError`) is raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fsstate import CorruptRecordError, FsStateError, NotFoundError, SessionHandle, StorageError, codec
 from fsstate.backends.base import JSON, LOG, Backend, Ref, Suffix
-from fsstate.conversation import Tree
+from fsstate.conversation import Tree, message_of
 from fsstate.integrations.items import is_object
 from fsstate.journal import Log
 from fsstate.ledger import Ledger
@@ -67,7 +68,8 @@ class WholeSession:
     def check_logs(self) -> None:
         """Note the lines of all logs that are no entries, and the entries that are not what they should be."""
         session = self.handle
-        for each in (session.messages, session.tool_calls, session.steps, session.events):
+        # Of the messages only the lines: what those say is looked at with the tree, lest it were in memory twice.
+        for each in (session.messages.log, session.tool_calls, session.steps, session.events):
             self._note_all(each.problems)
         for belonging in self.belongings(LOG):
             self._note_all(Log(self.backend, belonging.ref).problems)
@@ -88,7 +90,10 @@ class WholeSession:
         tree = Tree()
         for row in self.rows(self.handle.messages.log):
             tree.fold(row)
-        return tree.with_unfinished(unfinished)
+        tree = tree.with_unfinished(unfinished)
+        for row in tree.rows.values():
+            self.attempt(partial(message_of, row, self.handle.messages.path))
+        return tree
 
     def calls(self) -> list[Row]:
         """The tool calls as they are now, in the order of their making."""

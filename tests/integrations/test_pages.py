@@ -231,6 +231,13 @@ def test_the_head_branch_alone_says_what_it_leaves_out(store: Store) -> None:
     assert "*1 other continuation left out here; `--branch all` shows them*" in page
 
 
+def test_a_head_that_is_no_message(store: Store) -> None:
+    one = store.session(talk(store))
+    one.messages.set_head(None)
+    assert "goes on from no message" in page_of(one, branches="head")
+    assert "Another way" in page_of(one)
+
+
 def test_a_page_in_pieces_is_the_page(store: Store) -> None:
     one = store.session(talk(store))
     assert "".join(pieces_of(one, full=True)) == page_of(one, full=True)
@@ -368,7 +375,7 @@ def test_other_records(store: Store) -> None:
         "log": store.journal("audit", "trail").log.ref,
     }.items():
         pages[name] = "".join(page_of_record(store.backend, ref))
-    assert pages["note"] == "---\na: 1\n---\n# Text\n"
+    assert pages["note"] == "---\na: 1\n---\n# Text"
     assert pages["document"] == '# agents/planner\n\n````json\n{\n  "a": "```"\n}\n````\n'
     assert pages["log"].startswith("# audit/trail\n\n1 entry\n\n| seq | time | kind | fields |\n")
     check_page(pages["log"])

@@ -26,8 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from fsstate import SessionHandle
-from fsstate.backends.base import Backend, Ref
+from fsstate import NotFoundError, SessionHandle
+from fsstate.backends.base import MARKDOWN, Backend, Ref
 from fsstate.integrations.pages.marks import Cut
 from fsstate.integrations.pages.records import record_blocks
 from fsstate.integrations.pages.session import SessionPage
@@ -51,8 +51,17 @@ def pieces_of(session: SessionHandle, *, branches: Literal["all", "head"] = "all
 
 
 def page_of_record(backend: Backend, ref: Ref, *, full: bool = False) -> Iterator[str]:
-    """Return the page of a document, a note or a log in pieces, as `pieces_of`. A note's is the note itself."""
+    """Return the page of a document, a note or a log in pieces, as `pieces_of`. A note's is the note as it stands."""
+    if ref.suffix == MARKDOWN:
+        return iter([_note(backend, ref)])
     return _apart(record_blocks(backend, ref, None if full else Cut()))
+
+
+def _note(backend: Backend, ref: Ref) -> str:
+    blob = backend.read(ref)
+    if blob is None:
+        raise NotFoundError(backend.location(ref))
+    return blob.data.decode(errors="backslashreplace")
 
 
 def _apart(blocks: Iterable[str]) -> Iterator[str]:

@@ -27,7 +27,8 @@ _UNDERLINE: Final = re.compile(r"(?P<before>[ \t>]*)(?=(?:=+|-+)[ \t]*\Z)")
 _DEFINITION: Final = re.compile(rf"(?P<before>{_CONTAINER})(?=\[(?:\\.|[^\]\\])*(?:\]:|\\?\Z))")
 _ITEM: Final = re.compile(r"[ \t]*(?:[*+-]|\d{1,9}[.)])[ \t]")
 _TICKS: Final = re.compile("`+")
-_PUNCTUATION: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+# What may mean something in a line: a character that is taken as it is, a code span, HTML, an image.
+_MARK: Final = re.compile(r"\\[!-/:-@\[-`{-~]|`+|<|!(?=\[)")
 
 
 class _UnclearError(Exception):
@@ -121,21 +122,19 @@ def _inline(line: str) -> str:
     """The line with code spans as they are, and without what would be HTML, an image, or a code span's beginning."""
     parts: list[str] = []
     position = 0
-    while position < len(line):
-        size, shown = _next(line, position)
+    while (match := _MARK.search(line, position)) is not None:
+        parts.append(line[position : match.start()])
+        size, shown = _shown(line, match)
         parts.append(shown)
-        position += size
-    return "".join(parts)
+        position = match.start() + size
+    return "".join([*parts, line[position:]])
 
 
-def _next(line: str, position: int) -> tuple[int, str]:
+def _shown(line: str, mark: re.Match[str]) -> tuple[int, str]:
     """How many characters belong together, and how they are shown."""
-    first, pair = line[position], line[position : position + 2]
-    if first == "\\" and pair[1:] in _PUNCTUATION:
-        return 2, pair
-    if first == "`":
-        return _ticks(line, position)
-    return 1, f"\\{first}" if first == "<" or pair == "![" else first
+    if mark[0].startswith("`"):
+        return _ticks(line, mark.start())
+    return len(mark[0]), mark[0] if mark[0].startswith("\\") else f"\\{mark[0]}"
 
 
 def _ticks(line: str, position: int) -> tuple[int, str]:

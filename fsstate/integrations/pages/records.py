@@ -1,11 +1,11 @@
-"""The pages of records that are no sessions: a note is its own, a document is shown as JSON, a log as a table."""
+"""The pages of documents and logs: a document is shown as JSON, a log as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from fsstate import NotFoundError
-from fsstate.backends.base import LOG, MARKDOWN, Backend, Ref
+from fsstate.backends.base import LOG, Backend, Ref
 from fsstate.integrations.pages.logs import rows
 from fsstate.integrations.pages.marks import Cut, count, fenced, plain
 from fsstate.journal import Log
@@ -14,19 +14,15 @@ __all__ = ["record_blocks"]
 
 
 def record_blocks(backend: Backend, ref: Ref, cut: Cut | None) -> Iterator[str]:
-    """The page of one record, as blocks. Raises NotFoundError when there is none."""
+    """The page of a document or a log, as blocks. Raises NotFoundError when there is no such document."""
     if ref.suffix == LOG:
         yield from _log(Log(backend, ref), cut)
         return
     blob = backend.read(ref)
     if blob is None:
         raise NotFoundError(backend.location(ref))
-    text = blob.data.decode(errors="backslashreplace")
-    if ref.suffix == MARKDOWN:
-        yield text
-    else:
-        yield f"# {plain(f'{ref.category}/{ref.name}')}"
-        yield from fenced(text.removeprefix("\ufeff"), "json")
+    yield f"# {plain(f'{ref.category}/{ref.name}')}"
+    yield from fenced(blob.data.decode(errors="backslashreplace").removeprefix("\ufeff"), "json")
 
 
 def _log(log: Log, cut: Cut | None) -> Iterator[str]:

@@ -123,6 +123,8 @@ class SessionPage:
         yield "## Conversation"
         if not self._tree.rows:
             yield "*(no messages)*"
+        elif self._branches == "head" and self._tree.end is None:
+            yield "*(the conversation goes on from no message; `--branch all` shows all)*"
         alone = True
         for piece in head_branch(self._tree) if self._branches == "head" else threads(self._tree):
             if isinstance(piece, Fork):
