@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from fsstate import CorruptRecordError, FsStateError, NotFoundError, SessionHandle, StorageError, codec
+from fsstate import (
+    CorruptRecordError,
+    FsStateError,
+    NotFoundError,
+    SessionHandle,
+    StorageError,
+    UnsafePathError,
+    ValidationError,
+    codec,
+)
 from fsstate.backends.base import JSON, LOG, Backend, Ref, Suffix
 from fsstate.conversation import Tree, message_of
 from fsstate.integrations.items import is_object
@@ -38,7 +47,7 @@ class Belonging(NamedTuple):
 
 
 class WholeSession:
-    """One session. `problems` grows as it is read."""
+    """One session, as it is while it is read."""
 
     def __init__(self, session: SessionHandle) -> None:
         if not session.exists():
@@ -46,24 +55,31 @@ class WholeSession:
         self.handle = session
         self.owner = Ref("sessions", session.id, JSON)
         self.backend: Backend = session.messages.log.backend
-        self.problems: list[str] = []
+        self._problems: dict[str, None] = {}
         self._root = session.path.removesuffix(str(self.owner))
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read so far, each once."""
+        return [*self._problems]
 
     def note(self, problem: Exception) -> None:
         """Say that something cannot be read."""
-        told = str(problem).replace(self._root, "") if self._root else str(problem)
-        if told not in self.problems:
-            self.problems.append(told)
+        told = str(problem)
+        self._problems[told.replace(self._root, "") if self._root else told] = None
 
     def attempt(self, read: Callable[[], T]) -> T | None:
         """What `read` gives; None, and a problem more, where that cannot be read."""
         try:
             return read()
+        except UnsafePathError as error:
+            # A link in a record's place is no record, and no failure of the system.
+            self.note(error)
         except StorageError:
             raise
         except FsStateError as error:
             self.note(error)
-            return None
+        return None
 
     def check_logs(self) -> None:
         """Note the lines of all logs that are no entries, and the entries that are not what they should be."""
@@ -81,7 +97,11 @@ class WholeSession:
     def document(self) -> dict[str, Any]:
         """The session's document as it stands; empty where it cannot be read."""
         found = self.attempt(lambda: self.json(self.owner))
-        return found if is_object(found) else {}
+        if is_object(found):
+            return found
+        if found is not None:
+            self.note(ValidationError(self.handle.path, "$: expected an object"))
+        return {}
 
     def tree(self) -> Tree:
         """The conversation, with what is under way. All of its messages are in memory then, once."""
@@ -132,7 +152,7 @@ class WholeSession:
 
     def text(self, ref: Ref) -> str | None:
         """The text of a Markdown document, with bytes that are none made visible; None when it went away."""
-        blob = self.backend.read(ref)
+        blob = self.attempt(partial(self.backend.read, ref))
         if blob is None:
             return None
         try:

@@ -20,6 +20,7 @@ from fsstate.integrations.claude_code import import_transcripts
 from fsstate.integrations.pages import page_of, page_of_record, pieces_of
 from fsstate.integrations.pages.marks import Cut, code, fenced, plain, table
 from fsstate.integrations.pages.prose import prose
+from fsstate.integrations.session_json import export_session
 from fsstate.messages import Message
 from fsstate.tool_calls import ToolCall
 
@@ -279,6 +280,8 @@ def test_what_cannot_be_read_is_told_and_hides_nothing(store: Store) -> None:
     # Where the store lies is nobody's business.
     assert str(store.path) not in page
     assert "Done." in page
+    # A goal that is none is shown as it stands.
+    assert "<summary>goal.json</summary>" in page
 
 
 def test_a_session_whose_document_cannot_be_read(store: Store) -> None:
@@ -288,6 +291,22 @@ def test_a_session_whose_document_cannot_be_read(store: Store) -> None:
     check_page(page)
     assert headings(page)[0] == "Fix it"
     assert "sessions/s1.json, line 1" in page
+
+
+def test_links_lead_nowhere(store: Store, tmp_path: Path) -> None:
+    one = store.session(talk(store))
+    (tmp_path / "secret").write_text('{"secret": "hunter2"}\n')
+    folder = Path(one.path).with_suffix("")
+    for name in ("evil.json", "evil.md", "evil.jsonl", "goal.json"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(tmp_path / "secret")
+    page = page_of(one)
+    check_page(page)
+    assert "hunter2" not in page
+    assert "evil" not in page
+    assert "goal.json" in page[page.index("## Problems") :]
+    assert "Done." in page
+    assert b"hunter2" not in b"".join(export_session(one))
 
 
 def test_secrets_of_a_config_are_left_out(store: Store) -> None:

@@ -44,6 +44,7 @@ class SessionPage:
         self._cut = cut
         self._tree = whole.tree()
         self._calls = whole.attempt(self._session.tool_calls.list) or []
+        self._goal_there = whole.attempt(self._session.goal.get)
         self._messages = MessageBlocks(self._calls, self._session.messages.path, cut)
 
     def blocks(self) -> Iterator[str]:
@@ -108,7 +109,7 @@ class SessionPage:
         return ", ".join(f"{number:,} × {plain(each)}" for each, number in found.most_common())
 
     def _goal(self) -> Iterator[str]:
-        goal = self._whole.attempt(self._session.goal.get)
+        goal = self._goal_there
         if goal is None:
             return
         yield "## Goal"
@@ -193,7 +194,7 @@ class SessionPage:
 
     def _documents(self) -> Iterator[str]:
         found = [each for each in self._whole.belongings(JSON) if not each.place.startswith(_CHECKPOINTS)]
-        shown = [each for each in found if each.place != "goal"]
+        shown = [each for each in found if each.place != "goal" or self._goal_there is None]
         if shown:
             yield "## Documents"
         for place, ref in shown:
