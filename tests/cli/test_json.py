@@ -23,8 +23,10 @@ RUNS: dict[str, list[str]] = {
     "demo": ["DIR"],
     "edit": ["agents/planner"],
     "export claude-code": ["talk", "--output", "DIR"],
+    "export record": ["mine", "--output", "DIR"],
     "import claude-code": ["talk.jsonl"],
     "import codewhale": ["theirs"],
+    "import json": ["mine.json"],
     "import oxios": ["theirs"],
     "import sqlite": ["--from", "zero", "zero.db"],
     "init": [],
@@ -64,6 +66,7 @@ def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     store.journal("audit", "trail").append("made")
     session = store.sessions.create(label="mine")
     store.session(session.id).messages.append("user", "Hi")
+    cli.out("export", "mine", "--format", "json", "--output", "mine.json")
     return store
 
 

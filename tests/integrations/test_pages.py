@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -223,6 +223,35 @@ def test_a_whole_session(store: Store) -> None:
         assert piece in page, piece
     # A call and its result are shown once.
     assert page.count('"command": "ls"') == 1
+
+
+@settings(max_examples=25)
+@given(st.lists(HOSTILE.filter(str.strip), min_size=8, max_size=8))
+def test_hostile_text_everywhere(texts: list[str]) -> None:
+    a, b, c, d, e, f, g, h = texts
+    with Store.in_memory() as store:
+        session = store.sessions.create(id="s1", title=a, user_id=b, project_id=c, metadata={d: e}, status=f)
+        one = store.session(session.id)
+        one.goal.set(a, token_budget=5)
+        one.messages.append(a, b, model=c, status=d, metadata={e: f}, tool_call_id=g)
+        blocks = [
+            {"type": a, b: c},
+            {"type": "text", "text": d},
+            {"type": "tool_use", "name": e, "id": f, "input": {g: h}},
+        ]
+        one.messages.append("assistant", [*blocks, {"type": "tool_result", "tool_use_id": f, "content": [a, {b: c}]}])
+        one.messages.append(
+            "user", [{"type": "image", "name": a, "source": {"url": b}}, {"type": "thinking", "thinking": c}]
+        )
+        one.messages.append("user", g, parent=one.messages.children(None)[0].id, id=h)
+        one.tool_calls.complete(one.tool_calls.create(a, {b: c, d: [e]}, id=f, metadata={g: h}).id, h)
+        one.steps.append(a, {b: c}, output_summary=d, tool_call_id=e)
+        one.events.append(a, x=b)
+        one.checkpoints.save(c, d)
+        one.markdown().put("note", e)
+        for full in (False, True):
+            check_page(page_of(one, full=full))
+        check_page(page_of(one, branches="head"))
 
 
 def test_the_head_branch_alone_says_what_it_leaves_out(store: Store) -> None:
