@@ -123,7 +123,8 @@ def test_cells_and_headings_hold_the_very_text(text: str) -> None:
     [
         ("**bold** and `a < b`", "**bold** and `a < b`"),
         ("one\ntwo", "one  \ntwo"),
-        ("# Title\n\nText", "\\# Title\n\nText"),
+        ("# Title\n\nText", "**# Title**\n\nText"),
+        ("# A *title*", "\\# A *title*"),
         ("Text\n---", "Text  \n\\---"),
         ("a <b> c", "a \\<b> c"),
         ("```python\n# <b>\n```", "```python\n# <b>\n```"),

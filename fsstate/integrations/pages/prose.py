@@ -1,8 +1,8 @@
 r"""Text that somebody wrote as Markdown, on a page of others: shown as Markdown as far as it stays within itself. Pure.
 
 - Emphasis, lists, tables, links and blocks of code are rendered; line breaks are kept.
-- What would reach beyond the text is shown as it was typed: HTML, headings, images (they would be loaded from
-  elsewhere), definitions of links. A block of code that is not closed is closed.
+- What would reach beyond the text is shown as it was typed: HTML, headings (in bold), images (they would be loaded
+  from elsewhere), definitions of links. A block of code that is not closed is closed.
 - Where it cannot be told for sure what is code and what is not, all of the text is shown as it was typed, in a fence.
 
 The rules are CommonMark's (https://spec.commonmark.org/0.31.2/) and those for tables that GitHub adds.
@@ -23,6 +23,10 @@ _FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<marks>`{3,}(?=[^`]*\Z)|~{3,})
 _CONTAINER: Final = r"(?:[ \t]*(?:[>*+-]|\d{1,9}[.)]))*[ \t]*"
 _FENCE_INSIDE: Final = re.compile(rf"{_CONTAINER}(?:`{{3,}}(?=[^`]*\Z)|~{{3,}})")
 _HEADING: Final = re.compile(rf"(?P<before>{_CONTAINER})(?=\#{{1,6}}(?:[ \t]|\Z))")
+# One that can be bold instead.
+_SIMPLE_HEADING: Final = re.compile(
+    rf"(?P<before>{_CONTAINER})(?P<text>\#{{1,6}}[ \t]+(?=\S)[^*_`~!\\\[\]<>&]+(?<=\S))[ \t]*"
+)
 _UNDERLINE: Final = re.compile(r"(?P<before>[ \t>]*)(?=(?:=+|-+)[ \t]*\Z)")
 _DEFINITION: Final = re.compile(rf"(?P<before>{_CONTAINER})(?=\[(?:\\.|[^\]\\])*(?:\]:|\\?\Z))")
 _ITEM: Final = re.compile(r"[ \t]*(?:[*+-]|\d{1,9}[.)])[ \t]")
@@ -102,9 +106,12 @@ def _tamed_line(lines: Sequence[str], number: int) -> str:
     shown = _inline(line)
     if before and _UNDERLINE.match(line):
         shown = _UNDERLINE.sub(r"\g<before>\\", shown, count=1)
-    for pattern in (_HEADING, _DEFINITION):
-        if pattern.match(line):
-            shown = pattern.sub(r"\g<before>\\", shown, count=1)
+    if (simple := _SIMPLE_HEADING.fullmatch(line)) is not None:
+        shown = f"{simple['before']}**{simple['text']}**"
+    elif _HEADING.match(line):
+        shown = _HEADING.sub(r"\g<before>\\", shown, count=1)
+    elif _DEFINITION.match(line):
+        shown = _DEFINITION.sub(r"\g<before>\\", shown, count=1)
     is_indented = line.startswith(("    ", "\t")) or line[:4].strip(" ").startswith("\t")
     # Perhaps it is code, where a backslash is one.
     _require(shown == line or not is_indented or _ITEM.match(line) is not None)
