@@ -11,7 +11,7 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout mounts names times ids merge models frontmatter options keys conditions \
+codec forks layout mounts names times visible ids merge models yaml_text yaml_edits frontmatter options keys conditions \
 merging merging.versions merging.lines merging.stamps merging.notes \
 backends backends.base backends.contents backends.files backends.memory
 queries cursors retention merging.entries merging.marked merging.documents diff_text
@@ -32,7 +32,8 @@ store
 aio
 .
 cli __main__ integrations integrations.claude_code integrations.codewhale integrations.files \
-integrations.items integrations.landing integrations.lineage integrations.oxios integrations.sqlite
+integrations.items integrations.landing integrations.lineage integrations.oxios integrations.pages \
+integrations.session_json integrations.sqlite integrations.whole
 """
 OPEN = {"fsstate", "fsstate.backends", "fsstate.integrations", "fsstate.merging"}
 

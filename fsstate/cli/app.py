@@ -20,6 +20,7 @@ from fsstate.cli.doctor import doctor
 from fsstate.cli.documents import cat, put, rm
 from fsstate.cli.editing import edit
 from fsstate.cli.exits import CODES, guarded
+from fsstate.cli.exporting import export_group
 from fsstate.cli.git import git
 from fsstate.cli.listing import ls
 from fsstate.cli.logs import log
@@ -29,7 +30,7 @@ from fsstate.cli.searching import search
 from fsstate.cli.sessions import sessions
 from fsstate.cli.showing import show
 from fsstate.cli.stats import stats
-from fsstate.cli.transfer import export_group, import_group
+from fsstate.cli.transfer import import_group
 
 __all__ = ["program", "run"]
 

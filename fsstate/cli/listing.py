@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from fsstate import names
 from fsstate.backends.base import JSON, Backend, Ref
 from fsstate.cli import output
 from fsstate.cli.addresses import KINDS, SESSIONS, Category
@@ -36,7 +37,7 @@ def ls(settings: Settings, category: str | None) -> None:
     if category is None:
         _list_categories(settings)
     else:
-        _list_records(settings, category.rstrip("/"))
+        _list_records(settings, names.check_category(category.rstrip("/")))
 
 
 def _list_categories(settings: Settings) -> None:

@@ -13,14 +13,13 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from io import FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
 from fsstate import codec
-from fsstate.times import parse_time
+from fsstate.visible import one_line, shown_time, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -50,24 +49,9 @@ __all__ = [
     "width",
 ]
 
-# C0 and C1 controls, DEL, what turns the direction of text around, and halves of surrogate pairs.
-_UNSAFE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
 _UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
-_BREAKS: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 # Wide enough to never cut a table that goes to a file or a program.
 _UNCUT: Final = 10_000
-
-
-def visible(text: str) -> str:
-    """The text with every control character but newline and tab made visible."""
-    return _UNSAFE.sub(_shown, text.replace("\r\n", "\n"))
-
-
-def one_line(text: str) -> str:
-    """The text on one line, with every control character made visible."""
-    return visible(re.sub("[\n\t\r]", lambda match: _BREAKS[match[0]], text))
 
 
 def brief(text: str, width: int) -> str:
@@ -90,15 +74,6 @@ def shown_size(number: int) -> str:
     if unit == 0:
         return count(number, "byte")
     return f"{value:.1f} {_UNITS[unit]}" if value < 9.95 else f"{value:.0f} {_UNITS[unit]}"
-
-
-def shown_time(value: object) -> str:
-    """A time as people read it, in UTC and to the second; nothing when it is none."""
-    try:
-        moment = value if isinstance(value, datetime) else parse_time(value)
-    except ValueError:
-        return ""
-    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def say(text: str = "") -> None:
@@ -254,8 +229,3 @@ class Warnings(logging.Handler):
         if message not in self._told:
             self._told.add(message)
             complain(f"warning: {message}")
-
-
-def _shown(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,37 +1,26 @@
-"""`import` and `export`: what other programs keep, into the store and back."""
+"""`import`: what other programs keep, and what `export` wrote, into the store."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from fsstate.cli import output
-from fsstate.cli.addresses import Session, find_session
 from fsstate.cli.base import Group, Settings, pass_settings
 from fsstate.cli.exits import PROBLEM
 from fsstate.cli.progress import ProgressBar
-from fsstate.errors import StorageError
 
 if TYPE_CHECKING:
     from fsstate.integrations.landing import ImportReport
 
-__all__ = ["export_group", "import_group"]
+__all__ = ["import_group"]
 
 
 @click.group("import", cls=Group)
 def import_group() -> None:
-    """Import what other programs keep."""
-
-
-@click.group("export", cls=Group)
-def export_group() -> None:
-    """Export in the form that other programs read."""
+    """Import what other programs keep, or a session that was exported."""
 
 
 @import_group.command(
@@ -78,6 +67,20 @@ _REPORT: Final = (
 )
 # Those of `fsstate.integrations.sqlite.SYSTEMS`, which is not needed to tell of them.
 _SYSTEMS: Final = ("steer", "codewhale", "zero", "soma")
+
+
+@import_group.command("json", shape=_REPORT)
+@click.argument("path", type=click.Path(exists=True, dir_okay=False))
+@pass_settings
+def import_json(settings: Settings, path: str) -> None:
+    """Import a session that `export --format json` wrote.
+
+    It has the same id, and everything that belonged to it. Importing again writes what is missing and changes nothing;
+    what was changed here since is named. What cannot be imported is reported; the exit code is 1 then.
+    """
+    from fsstate.integrations.session_json import import_session
+
+    _report(settings, import_session(settings.opened, path))
 
 
 @import_group.command("oxios", shape=_REPORT)
@@ -161,58 +164,3 @@ def _show(numbers: dict[str, dict[str, int]], report: ImportReport) -> None:
     total = report.total
     rest = f"{total.unchanged:,} unchanged, {total.changed:,} changed since, {total.failed:,} failed"
     output.say(f"imported {total.imported:,} of {total.found:,}; {rest}")
-
-
-@export_group.command(
-    "claude-code",
-    shape=('the same, JSON lines; with --output: {"session", "output", "rows"}',),
-)
-@click.argument("session", type=Session())
-@click.option(
-    "--output", "-o", "target", type=click.Path(dir_okay=False), help="Write to this file, whole or not at all."
-)
-@pass_settings
-def export_claude_code(settings: Settings, session: str, target: str | None) -> None:
-    """Export a session that was imported from Claude Code.
-
-    Every row comes back, in order.
-    """
-    from fsstate.integrations.claude_code import export_transcript
-
-    ref = find_session(settings, session)
-    lines = export_transcript(settings.opened, ref.name)
-    if target is None or target == "-":
-        _write(lines, sys.stdout.buffer)
-        return
-    with _replacing(target) as file:
-        rows = _write(lines, file)
-    if settings.json:
-        output.json_document({"session": ref.name, "output": target, "rows": rows})
-    else:
-        output.say(f"exported {output.count(rows, 'row')} to {output.one_line(target)}")
-
-
-def _write(lines: Iterable[bytes], file: IO[bytes]) -> int:
-    rows = 0
-    for line in lines:
-        file.write(line if line.endswith(b"\n") else line + b"\n")
-        rows += 1
-    return rows
-
-
-@contextmanager
-def _replacing(target: str) -> Generator[IO[bytes]]:
-    """A file that takes the target's place at the end of the block, or never."""
-    import tempfile
-
-    try:
-        fd, path = tempfile.mkstemp(prefix=".fsstate-", dir=Path(target).resolve().parent)
-    except OSError as error:
-        raise StorageError.of("write", target, error) from error
-    try:
-        with os.fdopen(fd, "wb") as file:
-            yield file
-        Path(path).replace(target)
-    except BaseException:
-        Path(path).unlink()
-        raise

@@ -33,7 +33,7 @@ from fsstate import (
     ValidationError,
     codec,
 )
-from fsstate.backends.base import Ref
+from fsstate.backends.base import JSON, LOG, Ref
 from fsstate.collection import Collection
 from fsstate.conversation import message_of
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, TextItem, is_object
@@ -211,6 +211,21 @@ class Landing:
                 is_same = blob is not None and blob.data == item.text.encode()
                 document = DocumentItem("documents", item.category, item.name, None, item.place)
                 self._compared(document, [] if is_same else ["the text"], notes.ref_of(item.name))
+            else:
+                self.report["documents"].imported += 1
+
+    def journal(self, place: str, rows: Sequence[Object], where: str, session: str) -> None:
+        """Fill a log of a session, `place` being its path in the session's folder, or see that it is filled."""
+        folder, _, name = place.rpartition("/")
+        owner = Ref("sessions", session, JSON)
+        with self._guarded("documents", where):
+            log = Log(self._store.backend, Ref(f"{owner.belongings}/{folder}".rstrip("/"), name, LOG), owner=owner)
+            lines = [log.encode(row) for row in rows]
+            there = _lines_in(log, named=False)
+            if there.lines == lines:
+                self.report["documents"].unchanged += 1
+            elif there.lines or not self._append(log, there.last, lines, None):
+                self.fail("documents", where, f"{log.path} holds something else, and was left as it is")
             else:
                 self.report["documents"].imported += 1
 

@@ -59,6 +59,8 @@ def test_these_are_the_commands() -> None:
     assert {
         ("import", "claude-code"),
         ("export", "claude-code"),
+        ("export", "record"),
+        ("import", "json"),
         ("sessions", "show"),
         ("trash", "empty"),
     } < COMMANDS.keys()
@@ -121,6 +123,8 @@ def test_completion_script(cli: Cli, shell: str) -> None:
         ("fsstate resolve ag", ["agents/planner.json"]),
         ("fsstate show fix", ["fixed-id"]),
         ("fsstate export claude-code fix", ["fixed-id"]),
+        ("fsstate export fix", ["fixed-id"]),
+        ("fsstate export rec", ["record"]),
         ("fsstate completion f", ["fish"]),
     ],
 )

@@ -27,6 +27,7 @@ RUNS: dict[str, list[str]] = {
     "doctor": [],
     "edit": ["agents/planner"],
     "export claude-code": ["talk", "--output", "DIR"],
+    "export record": ["mine", "--output", "DIR"],
     "git diff": ["agents/planner", "HEAD"],
     "git init": [],
     "git log": ["agents/planner"],
@@ -35,6 +36,7 @@ RUNS: dict[str, list[str]] = {
     "git snapshot": ["-m", "saved"],
     "import claude-code": ["talk.jsonl"],
     "import codewhale": ["theirs"],
+    "import json": ["mine.json"],
     "import oxios": ["theirs"],
     "import sqlite": ["--from", "zero", "zero.db"],
     "git merge-driver": ["talk.jsonl", "talk.jsonl", "talk.jsonl", "7", "talk.jsonl"],
@@ -80,6 +82,7 @@ def filled(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     store.journal("audit", "trail").append("made")
     session = store.sessions.create(label="mine")
     store.session(session.id).messages.append("user", "Hi")
+    cli.out("export", "mine", "--format", "json", "--output", "mine.json")
     return store
 
 
