@@ -143,7 +143,7 @@ class _Editor:
             if key not in known and not (key in before and same(before[key], value))
         }
         if new:
-            yield self._inserted(len(self._yaml) if is_root else entries[-1].end, new, column)
+            yield self._inserted(len(self._yaml) if is_root else self._behind(entries[-1]), new, column)
 
     def _entries(self, node: Any, limit: int) -> list[_Entry]:
         """The keys of a mapping, without merge keys. Raises _UnclearError unless each begins a line."""
@@ -184,7 +184,8 @@ class _Editor:
                 yield from self._value(items[at], before[at], wanted[index], column)
             for at in old[paired:]:
                 yield self._removed(items[at])
-            place = items[old.start + paired - 1].end if old.start + paired else self._line_start(items[0].start)
+            last = old.start + paired - 1
+            place = self._line_start(items[0].start) if last < 0 else self._behind(items[last])
             for index in new[paired:]:
                 yield _Edit(place, place, self._item(wanted[index], gone, column))
 
@@ -271,6 +272,14 @@ class _Editor:
     def _removed(self, entry: _Entry) -> _Edit:
         end = self._behind_gap(entry.end) if self._takes_gaps else entry.end
         return _Edit(self._alone(entry), end, "")
+
+    def _behind(self, entry: _Entry) -> int:
+        """The place behind an entry, and behind the blank lines that its text keeps."""
+        leaf = _last_leaf(entry.value)
+        start = leaf.start_mark.index
+        head = self._yaml[start : self._line_end(start)].partition("#")[0].rstrip()
+        keeps = leaf.id == "scalar" and _KEEPING.search(f"{head}\n")
+        return self._behind_gap(entry.end) if keeps else entry.end
 
     def _behind_gap(self, place: int) -> int:
         """The place behind the blank lines there."""
