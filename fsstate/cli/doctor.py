@@ -35,9 +35,7 @@ _INDENT: Final = "    "
         " count from 1, offset in bytes; fixed tells what was done, failure why it could not be; each may be null",
     ),
 )
-@click.option(
-    "--fix", is_flag=True, help="Mend what can be mended without loss; what is damaged goes to the quarantine."
-)
+@click.option("--fix", is_flag=True, help="Mend what can be mended without loss of a byte.")
 @TYPES
 @pass_settings
 def doctor(settings: Settings, fix: bool, places: tuple[str, ...]) -> None:
@@ -108,7 +106,7 @@ def _show_finding(finding: Finding, root: str) -> None:
 
 
 def _summary(report: DoctorReport, *, fix: bool) -> str:
-    left = Counter(each.severity for each in report.findings if each.fixed is None)
+    left = Counter[str](each.severity for each in report.findings if each.fixed is None)
     told = [output.count(left[severity], severity) for severity in _COLOURS if left[severity]]
     mended = sum(each.fixed is not None for each in report.findings)
     done = f", {mended:,} mended" if mended else ""
@@ -139,6 +137,5 @@ def _about(found: FileSystem) -> Iterable[str]:
 
 
 def _show_traits(head: str, told: Iterable[str]) -> None:
-    texts = "; ".join(map(output.one_line, told))
-    if texts:
-        output.say(f"{_INDENT}{head}: {texts}")
+    for number, text in enumerate(told):
+        output.say(f"{_INDENT}{'' if number else f'{head}:':<14} {output.one_line(text)}")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from fsstate import trash
-from fsstate.backends.base import JSON, LOG, MARKDOWN, Ref, Stored
+from fsstate.backends.base import JSON, LOG, MARKDOWN, Ref, Stored, Suffix
 from fsstate.doctor import places
 from fsstate.doctor.documents import DocumentCheck
 from fsstate.doctor.findings import Case, DoctorReport, Finding, case_of
@@ -196,7 +196,7 @@ class Examination:
             self.files += 1
             if self.files % _STEP == 0:
                 self._tell(self.files, total)
-            suffix = next((suffix for suffix in places.SUFFIXES if file.endswith(suffix)), None)
+            suffix: Suffix | None = next((suffix for suffix in places.SUFFIXES if file.endswith(suffix)), None)
             if suffix is None or not is_name(file.removesuffix(suffix)):
                 continue
             ref = Ref(folder.category, file.removesuffix(suffix), suffix)

@@ -53,9 +53,13 @@ class LogCheck:
         yield from self._mendable(ref, cases)
         if tree is not None:
             yield from _tree_flaws(tree, look)
-        if _is_stream(ref) and look.entries and not self._backend.is_claimed(ref):
+        if _is_stream(ref) and look.entries and self._is_abandoned(ref):
             advice = "the session's reader shows it as interrupted; go on from there, or leave it so"
             yield case_of("interrupted-message", look.log.path, f"the message {ref.name!r} was never finished", advice)
+
+    def _is_abandoned(self, ref: Ref) -> bool:
+        """Whether a message under way is nobody's. Its log goes before its writer lets go of it."""
+        return not self._backend.is_claimed(ref) and self._backend.look(ref) is not None
 
     def _line_cases(self, ref: Ref, look: _Look) -> list[Case]:
         cases: list[Case] = []

@@ -152,14 +152,8 @@ def left_over(upkeep: Upkeep, quarantine: Quarantine | None, path_of: Callable[[
         reason = "a writer that died had begun to write it"
         yield case_of("leftover", path_of(path), reason, f"the next writer removes it; {_REMOVE}", mend=mend)
     locks, caches = upkeep.stale_locks(), upkeep.useless_caches()
-    for kind, paths, reason in (
-        (
-            "stale-locks",
-            locks,
-            f"nobody holds {len(locks):,} of the lock files in it; programs that run may keep some for the next time",
-        ),
-        ("useless-cache", caches, "no store left it as it is"),
-    ):
+    idle = f"nobody holds {len(locks):,} of the lock files in it; programs that run may keep some for the next time"
+    for kind, paths, reason in (("stale-locks", locks, idle), ("useless-cache", caches, "no store left it as it is")):
         if paths:
             folder = path_of(paths[0].rpartition("/")[0])
             mend = None if quarantine is None else _removal(upkeep, paths)

@@ -300,6 +300,8 @@ class FileBackend:
             return not file.lock(0, fcntl.LOCK_SH)
 
     def _log(self, ref: Ref) -> LogFile:
+        # A log that is there is written to without making anything.
+        self._tree.require_safe()
         with self._mutex:
             log = self._claims.get(ref) or self._logs.get(ref)
             if log is None:

@@ -27,7 +27,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -408,11 +408,11 @@ def _is_as_left(folder: Directory, name: str) -> bool:
     """Whether the seal says that a store left the file as it is, in this run of the machine or an earlier one."""
     try:
         with open(os.open(f"{name}.seal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd), "rb") as seal:
-            told = orjson.loads(seal.read(_LONGEST_SEAL))
+            told: object = orjson.loads(seal.read(_LONGEST_SEAL))
         looks = os.stat(f"{name}.sqlite", dir_fd=folder.fd, follow_symlinks=False)
     except (OSError, orjson.JSONDecodeError):
         return False
-    return isinstance(told, dict) and told.get("file") == list(Signature.of(looks))
+    return isinstance(told, dict) and cast("dict[str, object]", told).get("file") == list(Signature.of(looks))
 
 
 class _BrokenError(Exception):

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 from fsstate import mounts
@@ -51,7 +51,7 @@ def _locks_exclude(directory: str) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(directory: str) -> Iterator[int]:
+def _opened(directory: str) -> Generator[int]:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
 from fsstate import mounts
@@ -33,6 +33,8 @@ _NO_REPLACE: Final = 1
 _EXCHANGE: Final = 2
 _CHILD: Final = "import fcntl, sys\nwith open(sys.argv[1]) as f: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
 _CHILD_PATIENCE: Final = 10.0
+# By device: to start other processes takes longer than all the rest, and tells the same again.
+_kept_apart: Final[dict[int, bool | None]] = {}
 # Nanoseconds; the coarsest first.
 _STEPS: Final = ((1_000_000_000, "1 s"), (1_000_000, "1 ms"), (1_000, "1 µs"), (1, "1 ns"))
 
@@ -59,7 +61,7 @@ def probe(tree: Tree, *, may_write: bool) -> FileSystem:
 
 
 @contextlib.contextmanager
-def _scratch(tree: Tree) -> Iterator[Directory]:
+def _scratch(tree: Tree) -> Generator[Directory]:
     """A folder to try things in. Locked while it is used: one that stays behind a kill is swept by the next writer."""
     staging = tree.find(STAGING)
     if staging is None:
@@ -140,6 +142,13 @@ def _locks(folder: Directory) -> _Answer:
 def _process_locks(folder: Directory) -> _Answer:
     if not sys.executable:
         return _Answer(None)
+    device = os.fstat(folder.fd).st_dev
+    if device not in _kept_apart:
+        _kept_apart[device] = _keeps_processes_apart(folder)
+    return _Answer(_kept_apart[device])
+
+
+def _keeps_processes_apart(folder: Directory) -> bool | None:
     _make(folder, "shared")
     fd = os.open("shared", os.O_RDWR | os.O_CLOEXEC, dir_fd=folder.fd)
     try:
@@ -150,7 +159,7 @@ def _process_locks(folder: Directory) -> _Answer:
         free = _can_lock_elsewhere(f"{folder.path}/shared")
     finally:
         os.close(fd)
-    return _Answer(held and not taken_too if free else None)
+    return held and not taken_too if free else None
 
 
 def _can_lock_elsewhere(path: str) -> bool:

@@ -244,15 +244,19 @@ class Tree:
         kept = self._kept.get(below)
         if kept is not None and kept.lasting and kept.is_current():
             return kept
-        guard = self._guard
-        if guard is not None:
-            guard(self.root)
-            self._guard = None
+        self.require_safe()
         for _ in range(_TRIES):
             made = self._reach(below, make=True)
             if made is not None:
                 return made
         raise StorageError("make the directory", self.path(below), errno.ENOENT)
+
+    def require_safe(self) -> None:
+        """Ask whether anything may be written here: the guard, until it has allowed it."""
+        guard = self._guard
+        if guard is not None:
+            guard(self.root)
+            self._guard = None
 
     def sync(self, directory: Directory) -> None:
         """Make the names in a directory survive a power cut."""
