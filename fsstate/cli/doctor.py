@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -45,7 +47,7 @@ def doctor(settings: Settings, fix: bool, places: tuple[str, ...]) -> None:
     note beside it. Safe while programs write. The exit code is 1 while errors or warnings are left.
     """
     prepare(settings, places)
-    with ProgressBar(settings, "looking") as progress:
+    with _silence(), ProgressBar(settings, "looking") as progress:
         report = settings.open_unchecked().doctor(fix=fix, progress=progress)
     if settings.json:
         output.json_document(_as_json(settings, report, fix=fix))
@@ -53,6 +55,18 @@ def doctor(settings: Settings, fix: bool, places: tuple[str, ...]) -> None:
         _show(settings, report, fix=fix)
     if report.problems:
         click.get_current_context().exit(PROBLEM)
+
+
+@contextlib.contextmanager
+def _silence() -> Generator[None]:
+    """Keep what the library warns of to itself: all of that is among the findings."""
+    log = logging.getLogger("fsstate")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _as_json(settings: Settings, report: DoctorReport, *, fix: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 from fsstate import codec, names
 from fsstate.backends.base import JSON, MARKDOWN, Backend, Blob, Ref
 from fsstate.doctor.findings import Case, case_of
+from fsstate.doctor.parts import PartCheck
 from fsstate.doctor.quarantine import Quarantine
 from fsstate.errors import (
     CorruptRecordError,
@@ -41,13 +42,19 @@ class DocumentCheck:
     """Judges the documents of one store, one after the other."""
 
     def __init__(
-        self, shared: Shared, kinds: Iterable[RecordType[Any]], owners: frozenset[str], quarantine: Quarantine | None
+        self,
+        shared: Shared,
+        kinds: Iterable[RecordType[Any]],
+        owners: frozenset[str],
+        quarantine: Quarantine | None,
+        parts: PartCheck,
     ) -> None:
         self._backend: Backend = shared.backend
         self._shared = shared
         self._kinds = [*kinds]
         self._owners = owners
         self._quarantine = quarantine
+        self._parts = parts
         self._is_alive = cache(shared.ownership.is_alive)
         self._labels: dict[str, str] = {}
         self._known: tuple[str, RecordDocuments[Any] | None] = ("", None)
@@ -114,6 +121,7 @@ class DocumentCheck:
             yield from self._flight(documents, fields, where)
             if ref.category == CATEGORY:
                 yield from self._references(fields, where)
+                yield from self._parts.judge_embedded(ref.name, blob.data)
 
     def _documents_in(self, category: str) -> RecordDocuments[Any] | None:
         if self._known[0] != category:

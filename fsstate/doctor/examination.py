@@ -19,6 +19,7 @@ from fsstate.doctor import places
 from fsstate.doctor.documents import DocumentCheck
 from fsstate.doctor.findings import Case, DoctorReport, Finding, case_of
 from fsstate.doctor.logs import LogCheck
+from fsstate.doctor.parts import PartCheck
 from fsstate.doctor.quarantine import QUARANTINE, Quarantine, printable
 from fsstate.errors import FsStateError, StorageError
 from fsstate.mounts import FileSystem
@@ -68,6 +69,9 @@ class Examination:
         self._owned: dict[str, set[str]] = {}
         self._siblings: dict[str, dict[str, str]] = {}
         self._passed_over: str | None = None
+        self._top: set[str] = set()
+        # What was told of already, of what several look at.
+        self._misfits: set[str] = set()
         self._sums: dict[str, tuple[int, int]] = {}
 
     def findings(self) -> Iterator[Finding]:
@@ -108,7 +112,8 @@ class Examination:
     # -- folder by folder
 
     def _records(self) -> Iterator[Case]:
-        documents = DocumentCheck(self._shared, self._kinds, self._owners, self._quarantine)
+        parts = PartCheck(self._shared)
+        documents = DocumentCheck(self._shared, self._kinds, self._owners, self._quarantine, parts)
         logs = LogCheck(self._backend, self._upkeep, self._quarantine)
         refused: list[StorageError] = []
         total = self._total()
@@ -121,7 +126,10 @@ class Examination:
             yield from self._folder_cases(folder)
             if self._is_passed_over(folder.category) or not folder.category:
                 continue
+            self._top.add(folder.category.partition("/")[0])
             yield from self._file_cases(folder, documents, logs, total)
+            yield from parts.judge_session(folder.category, [file for file, _ in folder.files])
+        yield from (case for case in parts.judge_rest(self._top) if case.finding.path not in self._misfits)
         for error in refused:
             advice = "let the owner of the store look at the folder, or the disk"
             yield case_of("unreadable", error.filename, str(error), advice)
@@ -205,7 +213,10 @@ class Examination:
                 reason = f"it is a version of {copied[1]}{copied[2]} that was in conflict with what is there"
                 yield case_of("unresolved-conflict", self._path(str(ref)), reason, "choose one with `fsstate resolve`")
             elif suffix in (JSON, MARKDOWN):
-                yield from documents.judge(ref)
+                for case in documents.judge(ref):
+                    if case.finding.kind in ("invalid-record", "newer-version"):
+                        self._misfits.add(case.finding.path)
+                    yield case
             elif suffix == LOG:
                 yield from logs.judge(ref)
 

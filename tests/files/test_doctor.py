@@ -220,6 +220,29 @@ def test_records_that_do_not_fit_their_type_are_left_alone(root: Path) -> None:
     assert (root / "sessions/one.json").exists()
 
 
+def test_what_keeps_several_things_in_a_file(root: Path) -> None:
+    with Store(root) as store:
+        store.session("one").goal.set("Find it")
+        store.session("one").tools.replace([])
+        store.session("one").tool_calls.create("grep", {"a": 1})
+        store.sources.add("docs", id="d")
+    (root / "sessions/one/goal.json").write_text('{"objective": 7}')
+    (root / "sessions/one/config.json").write_text('{"max_turns": "many", "metadata": 5}')
+    (root / "sessions/one/config.json").chmod(0o600)
+    with (root / "sessions/one/tool_calls.jsonl").open("a") as file:
+        file.write('{"seq":9,"id":"x","name":7}\n')
+    (root / "settings/ui/theme.json").write_text('{"key": "ui/theme"}')
+    places = ["sessions/one/config.json", "sessions/one/goal.json", "sessions/one/tool_calls.jsonl"]
+    assert problems(root) == [("invalid-record", place) for place in [*places, "settings/ui/theme.json"]]
+
+
+def test_messages_inside_a_sessions_document(root: Path) -> None:
+    (root / "sessions/two.json").write_text('{"id": "two", "user_messages": [{"content": "a"}, 5]}')
+    shutil.rmtree(root / "sessions/two")
+    found = examine(root).problems
+    assert [(each.kind, each.path) for each in found] == [("invalid-record", str(root / "sessions/two.json"))]
+
+
 def test_records_of_a_newer_version(root: Path) -> None:
     cards = RecordType("cards", Plan)
     (root / "cards").mkdir(mode=0o700)
