@@ -76,10 +76,15 @@ class Examination:
 
     def findings(self) -> Iterator[Finding]:
         """All that is found, each told once it was mended, or not."""
+        forbidden: set[str] = set()
         for case in self._cases():
             finding = self._settled(case)
-            if finding is not None:
-                yield finding
+            if finding is None or (finding.kind == "unreadable" and finding.path in forbidden):
+                # Why it cannot be read was told with its mode.
+                continue
+            if finding.kind == "unreadable-mode":
+                forbidden.add(finding.path)
+            yield finding
 
     def _settled(self, case: Case) -> Finding | None:
         if not self._fix or case.mend is None:
@@ -228,7 +233,7 @@ class Examination:
                 self._sums[kind] = number + len(folder.files), size + added
 
     def _path(self, below: str) -> str:
-        return printable(self._backend.location(Ref(below, "", JSON)).removesuffix(f"/{JSON}"))
+        return printable(self._backend.location(Ref(below, "", JSON)).removesuffix(f"/{JSON}").rstrip("/"))
 
     def _path_in(self, category: str, file: str) -> str:
         return self._path(f"{category}/{file}")

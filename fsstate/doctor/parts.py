@@ -5,7 +5,7 @@ What reads them says what is wrong: nothing is judged here that a read would not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, cast
 
 from fsstate import names
@@ -21,6 +21,14 @@ from fsstate.sources import Sources
 
 __all__ = ["PartCheck"]
 
+# Files in a session's folder that its part of this name reads, and what reads all of it.
+_PARTS: Final = {
+    "goal.json": "get",
+    "tools.json": "list",
+    "config.json": "get",
+    "tool_calls.jsonl": "problems",
+    "steps.jsonl": "problems",
+}
 _ADVICE: Final = "correct the field; where the file is another program's, nothing needs to be done"
 
 
@@ -31,22 +39,15 @@ class PartCheck:
         self._shared = shared
         self._sessions = Sessions(shared)
 
-    def judge_session(self, category: str, files: Collection[str]) -> Iterator[Case]:
+    def judge_session(self, category: str, files: Iterable[str]) -> Iterator[Case]:
         """What is wrong in the files right below a session's folder."""
         above, _, name = category.rpartition("/")
         if above != CATEGORY or not names.is_segment(name):
             return
         one = SessionHandle(self._sessions, self._shared, name)
-        reads: tuple[tuple[str, str, Callable[[], object]], ...] = (
-            ("goal.json", one.goal.path, one.goal.get),
-            ("tools.json", one.tools.path, one.tools.list),
-            ("config.json", one.config.path, one.config.get),
-            ("tool_calls.jsonl", one.tool_calls.path, one.tool_calls.problems),
-            ("steps.jsonl", one.steps.path, one.steps.problems),
-        )
-        for file, path, read in reads:
-            if file in files:
-                yield from _misfits(path, read)
+        for file in sorted(_PARTS.keys() & set(files)):
+            part = getattr(one, file.partition(".")[0])
+            yield from _misfits(part.path, getattr(part, _PARTS[file]))
 
     def judge_embedded(self, name: str, data: bytes) -> Iterator[Case]:
         """What is wrong with messages and steps that stand in a session's document."""
