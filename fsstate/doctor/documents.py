@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, cast
@@ -34,6 +35,11 @@ __all__ = ["DocumentCheck", "kind_of_damage"]
 _BOM: Final = b"\xef\xbb\xbf"
 _CONFLICT: Final = re.compile(rb"^(?:<{7}|>{7})(?: |\r?$)", re.MULTILINE)
 _MISFITS: Final = (ValidationError, MigrationError, CorruptRecordError)
+# Seconds: between two looks at a document that cannot be read, and for all of them together.
+_PAUSE: Final = 0.05
+_PATIENCE: Final = 1.0
+# Nanoseconds. What changed no longer ago than this may be in somebody's hands.
+_YOUNG: Final = 300_000_000
 _RESTORE: Final = "correct it by hand, or restore it from git or a backup"
 _MOVE: Final = "`--fix` moves it to the quarantine, where it can be corrected and moved back"
 
@@ -55,6 +61,7 @@ class DocumentCheck:
         self._owners = owners
         self._quarantine = quarantine
         self._parts = parts
+        self._patience = _PATIENCE
         self._is_alive = cache(shared.ownership.is_alive)
         self._labels: dict[str, str] = {}
         self._known: tuple[str, RecordDocuments[Any] | None] = ("", None)
@@ -71,13 +78,31 @@ class DocumentCheck:
             return
         flaw = _flaw(ref, blob, where)
         if flaw is not None:
-            yield self._damaged(ref, blob, flaw)
+            again = self._looked_at_again(ref, blob)
+            flaw = None if again is None else _flaw(ref, again, where)
+            if again is not None and flaw is not None:
+                yield self._damaged(ref, again, flaw)
             return
         yield from _habits(blob.data, where)
         if ref.suffix == MARKDOWN:
             yield from _front_matter(blob, where)
         else:
             yield from self._as_record(ref, blob)
+
+    def _looked_at_again(self, ref: Ref, blob: Blob) -> Blob | None:
+        """A document that cannot be read, once nobody is at work on it: an editor may write it piece by piece."""
+        while self._patience > 0 and self._is_young(ref):
+            self._patience -= _PAUSE
+            time.sleep(_PAUSE)
+            now = self._backend.read(ref)
+            if now is None or _flaw(ref, now, "") is None:
+                return None
+            blob = now
+        return blob
+
+    def _is_young(self, ref: Ref) -> bool:
+        stamp = self._backend.log_stamp(ref)
+        return stamp is not None and abs(time.time_ns() - stamp[-1]) < _YOUNG
 
     def _damaged(self, ref: Ref, blob: Blob, flaw: CorruptRecordError) -> Case:
         kind = kind_of_damage(blob.data, flaw)
@@ -118,7 +143,7 @@ class DocumentCheck:
         else:
             told = cast("Mapping[str, Any]", codec.decode(blob, where))
             yield from self._place_flaws(documents.kind, told, fields, where)
-            yield from self._flight(documents, fields, where)
+            yield from self._flight(documents, ref, blob, fields)
             if ref.category == CATEGORY:
                 yield from self._references(fields, where)
                 yield from self._parts.judge_embedded(ref.name, blob.data)
@@ -148,24 +173,41 @@ class DocumentCheck:
                 reason = f"$.{key} is {told[key]!r}, and the file's place says {fields[key]!r}"
                 yield case_of("mismatched-id", where, reason, "correct the field, or rename the file after it")
 
-    def _flight(self, documents: RecordDocuments[Any], fields: Mapping[str, Any], where: str) -> Iterator[Case]:
-        if documents.kind.in_flight and documents.is_in_flight(dict(fields)):
-            holder = fields.get(HOLDER)
-            if not self._is_alive(holder if isinstance(holder, str) else None):
-                status = documents.kind.status_of(fields)
-                reason = f"it is {status!r}, and whoever worked on it is gone"
-                yield case_of("dead-holder", where, reason, "settle it with `fsstate recover`")
+    def _flight(
+        self, documents: RecordDocuments[Any], ref: Ref, blob: Blob, fields: Mapping[str, Any]
+    ) -> Iterator[Case]:
+        if not documents.kind.in_flight or not documents.is_in_flight(dict(fields)):
+            return
+        holder = fields.get(HOLDER)
+        if self._is_alive(holder if isinstance(holder, str) else None):
+            return
+        # Its holder may have finished it, and ended, since it was read.
+        now = self._backend.read(ref)
+        if now is not None and now.data == blob.data:
+            status = documents.kind.status_of(fields)
+            reason = f"it is {status!r}, and whoever worked on it is gone"
+            yield case_of("dead-holder", self._backend.location(ref), reason, "settle it with `fsstate recover`")
 
     def _references(self, fields: Mapping[str, Any], where: str) -> Iterator[Case]:
         label, parent = fields.get("label"), fields.get("parent_id")
         if isinstance(label, str) and label:
             first = self._labels.setdefault(label, where)
-            if first != where:
+            if first != where and self._is_labelled(first, label):
                 reason = f"the label {label!r} is that of {first} as well"
                 yield case_of("duplicate-label", where, reason, "take it from one of them, or give another")
         if isinstance(parent, str) and parent and not self._is_session(parent):
             reason = f"$.parent_id is {parent!r}, and there is no such session"
             yield case_of("missing-parent-session", where, reason, "restore it from the trash, or leave it so")
+
+    def _is_labelled(self, where: str, label: str) -> bool:
+        """Whether a session has a label still: it may have been given to another meanwhile."""
+        name = where.rpartition("/")[2].removesuffix(JSON)
+        blob = self._backend.read(Ref(CATEGORY, name, JSON))
+        try:
+            now = None if blob is None else codec.decode(blob, where)
+        except CorruptRecordError:
+            return False
+        return isinstance(now, dict) and cast("dict[str, Any]", now).get("label") == label
 
     def _is_session(self, name: str) -> bool:
         return self._backend.look(Ref(CATEGORY, names.name_for(name), JSON)) is not None

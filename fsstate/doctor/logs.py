@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
-from fsstate.backends.base import TRIM_MARKER, Backend, BadLine, LogLine, Ref, Upkeep
+from fsstate.backends.base import LOG, TRIM_MARKER, Backend, BadLine, LogLine, Ref, Upkeep
 from fsstate.conversation import Tree, message_of
 from fsstate.doctor.findings import Case, case_of
 from fsstate.doctor.quarantine import Quarantine
@@ -43,6 +43,8 @@ class LogCheck:
 
     def _judge(self, ref: Ref) -> Iterator[Case]:
         tree = Tree() if _is_conversation(ref) else None
+        # Before the log is read: what is finished in between is in the log then.
+        under_way = set(self._backend.names(f"{ref.category}/streams", LOG)) if tree is not None else set[str]()
         look = _Look(Log(self._backend, ref), tree)
         cases = self._line_cases(ref, look)
         if cases and not look.entries:
@@ -52,7 +54,7 @@ class LogCheck:
         cases += self._tail(ref, look.log.path)
         yield from self._mendable(ref, cases)
         if tree is not None:
-            yield from _tree_flaws(tree, look)
+            yield from _tree_flaws(tree, look, under_way)
         if _is_stream(ref) and look.entries and self._is_abandoned(ref):
             advice = "the session's reader shows it as interrupted; go on from there, or leave it so"
             yield case_of("interrupted-message", look.log.path, f"the message {ref.name!r} was never finished", advice)
@@ -141,7 +143,7 @@ class _Look:
                 self._tree.fold(row)
 
 
-def _tree_flaws(tree: Tree, look: _Look) -> Iterator[Case]:
+def _tree_flaws(tree: Tree, look: _Look, under_way: set[str]) -> Iterator[Case]:
     path = look.log.path
     for row in tree.rows.values():
         try:
@@ -150,17 +152,17 @@ def _tree_flaws(tree: Tree, look: _Look) -> Iterator[Case]:
             yield case_of("invalid-record", path, _in_row(row, error.reason), "correct the line")
     # Where the first entries were removed, so were parents.
     if look.first_seq == 1:
-        yield from _parents(tree, path)
-    if tree.end != tree.head:
+        yield from _parents(tree, path, under_way)
+    if tree.end != tree.head and tree.head not in under_way:
         reason = f"$.head: {tree.head!r} is no message here"
         yield case_of("dangling-head", path, reason, "append a message, or move the head to one that is there")
 
 
-def _parents(tree: Tree, path: str) -> Iterator[Case]:
+def _parents(tree: Tree, path: str, under_way: set[str]) -> Iterator[Case]:
     known: set[str] = set()
     for name, row in tree.rows.items():
         parent: Any = row.get("parent")
-        if parent is not None and parent not in tree.rows:
+        if parent is not None and parent not in tree.rows and parent not in under_way:
             reason = _in_row(row, f"$.parent: {parent!r} is no message here")
             yield case_of("dangling-parent", path, reason, "correct the line; until then it counts as a root")
         line: dict[str, None] = {}

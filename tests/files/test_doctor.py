@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -193,6 +194,30 @@ def test_a_merge_that_is_not_finished_is_left_to_people(root: Path) -> None:
     found = only(root, "conflict-markers", fix=True)
     assert (found.line, found.column, found.fixable, found.fixed) == (2, 1, False, None)
     assert (root / "agents/a1.json").read_bytes() == CONFLICT
+
+
+def test_a_document_in_an_editors_hands(root: Path) -> None:
+    """It truncates the file, and writes it a little later."""
+    path = root / "agents/a1.json"
+    data = path.read_bytes()
+    stop = threading.Event()
+
+    def edit() -> None:
+        while not stop.is_set():
+            path.write_bytes(data[:5])
+            time.sleep(0.02)
+            path.write_bytes(data)
+            time.sleep(0.02)
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+    try:
+        for _ in range(5):
+            assert examine(root, fix=True).problems == []
+    finally:
+        stop.set()
+        editor.join()
+    assert path.read_bytes() == data
 
 
 def test_front_matter(root: Path) -> None:
@@ -441,10 +466,11 @@ def test_a_message_whose_writer_died(root: Path) -> None:
 def test_a_message_that_is_being_written(root: Path) -> None:
     with Store(root) as store, store.session("one").messages.stream("assistant") as stream:
         stream.write("Hel")
+        store.session("one").messages.append("user", "Wait!", parent=stream.id)
         assert {each.kind for each in store.doctor(fix=True).findings} <= {"stale-locks"}
         stream.write("lo")
     with Store(root) as store:
-        assert store.session("one").messages.list()[-1].content == "Hello"
+        assert [each.content for each in store.session("one").messages.list()][-2:] == ["Hello", "Wait!"]
 
 
 # -- places

@@ -7,6 +7,8 @@
 - `logs`, `log_lines`: files that grow at their end
 - `deletion`: a document and what belongs to it, gone as one
 - `mark`: the format, checked before anything is touched
+- `guarding`, `probing`: whether the file system is fit for a store, and what it does
+- `upkeep`, `log_mending`: what is not as a store makes it, and mending that
 """
 
 from fsstate.backends.files.backend import FORMAT, FileBackend

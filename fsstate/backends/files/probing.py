@@ -63,10 +63,14 @@ def probe(tree: Tree, *, may_write: bool) -> FileSystem:
 @contextlib.contextmanager
 def _scratch(tree: Tree) -> Generator[Directory]:
     """A folder to try things in. Locked while it is used: one that stays behind a kill is swept by the next writer."""
-    staging = tree.find(STAGING)
-    if staging is None:
+    if tree.find(STAGING.rpartition("/")[0]) is None:
         # Not made here: who only looks at a directory must not make it a store.
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), tree.path(STAGING))
+    with contextlib.suppress(FileExistsError):
+        # A clone has none. It is harmless where it stays behind.
+        os.mkdir(tree.path(STAGING), 0o700)
+    staging = tree.find(STAGING)
+    assert staging is not None
     name = os.urandom(8).hex()
     os.mkdir(name, 0o700, dir_fd=staging.fd)
     folder = staging.below(name)
