@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fsstate.mounts import FileSystem
 
 __all__ = [
+    "ENTRY_BEGINNING",
     "JSON",
     "LOG",
     "MARKDOWN",
@@ -66,6 +67,8 @@ JSON: Final[Suffix] = ".json"
 MARKDOWN: Final[Suffix] = ".md"
 LOG: Final[Suffix] = ".jsonl"
 
+# On disk: do not rename. How the lines of entries begin that fsstate writes.
+ENTRY_BEGINNING: Final = b'{"seq":'
 # On disk: do not rename. An entry that stands for the entries that a trim removed, so that their seqs are not reused.
 TRIM_MARKER: Final = b'"fsstate":"trimmed"'
 
@@ -280,7 +283,7 @@ class Upkeep(Protocol):
     def take_lines(self, ref: Ref, to: str) -> Torn | None:
         """Take out of a log what is no JSON, and put it aside first; None when there is nothing of the kind by now.
 
-        A log without a single entry is left alone: it may be another program's.
+        A log in which no line is an entry, or was one, is left alone: it may be another program's.
         """
         ...
 

@@ -45,6 +45,8 @@ def doctor(settings: Settings, fix: bool, places: tuple[str, ...]) -> None:
 
     Without --fix nothing is changed. With it, no byte is lost: what cannot be read moves to .fsstate/quarantine, with a
     note beside it. Safe while programs write. The exit code is 1 while errors or warnings are left.
+
+    Stores are not written to on network file systems, unless FSSTATE_ANY_FILE_SYSTEM=1 is set.
     """
     prepare(settings, places)
     with _silence(), ProgressBar(settings, "looking") as progress:

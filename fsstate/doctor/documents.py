@@ -34,6 +34,8 @@ __all__ = ["DocumentCheck", "kind_of_damage"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _CONFLICT: Final = re.compile(rb"^(?:<{7}|>{7})(?: |\r?$)", re.MULTILINE)
+# All three, in this order: Markdown has uses of its own for each.
+_MERGE: Final = re.compile(rb"^<{7} [^\n]*\n(?:.*\n)?={7}\r?\n(?:.*\n)?>{7} ", re.MULTILINE | re.DOTALL)
 _MISFITS: Final = (ValidationError, MigrationError, CorruptRecordError)
 # Seconds: between two looks at a document that cannot be read, and for all of them together.
 _PAUSE: Final = 0.05
@@ -85,6 +87,7 @@ class DocumentCheck:
             return
         yield from _habits(blob.data, where)
         if ref.suffix == MARKDOWN:
+            yield from _unfinished_merge(blob, where)
             yield from _front_matter(blob, where)
         else:
             yield from self._as_record(ref, blob)
@@ -241,6 +244,16 @@ def _flaw(ref: Ref, blob: Blob, where: str) -> CorruptRecordError | None:
     return None
 
 
+def _unfinished_merge(blob: Blob, where: str) -> Iterator[Case]:
+    """A merge that was not finished, in text that can be read all the same."""
+    found = _MERGE.search(blob.data)
+    if found is not None:
+        start = found.start()
+        flaw = CorruptRecordError(where, "", line=blob.data.count(b"\n", 0, start) + 1, column=1, offset=start)
+        reason = "git conflict markers stand in it"
+        yield case_of("conflict-markers", where, reason, "finish the merge: keep one side, and save", at=flaw)
+
+
 def _front_matter(blob: Blob, where: str) -> Iterator[Case]:
     try:
         _ = Document.parse(blob.data, where).front_matter
@@ -248,8 +261,9 @@ def _front_matter(blob: Blob, where: str) -> Iterator[Case]:
         # Without the extra the front matter is text like the rest, and cannot be wrong.
         return
     except CorruptRecordError as error:
-        kind = "conflict-markers" if _CONFLICT.search(blob.data) else "malformed-front-matter"
-        yield case_of(kind, where, error.reason, "correct it by hand; its text stays readable as it is", at=error)
+        if _MERGE.search(blob.data) is None:
+            advice = "correct it by hand; its text stays readable as it is"
+            yield case_of("malformed-front-matter", where, error.reason, advice, at=error)
 
 
 def _habits(data: bytes, where: str) -> Iterator[Case]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
-from fsstate.backends.base import LOG, TRIM_MARKER, Backend, BadLine, LogLine, Ref, Upkeep
+from fsstate.backends.base import ENTRY_BEGINNING, LOG, TRIM_MARKER, Backend, BadLine, LogLine, Ref, Upkeep
 from fsstate.conversation import Tree, message_of
 from fsstate.doctor.findings import Case, case_of
 from fsstate.doctor.quarantine import Quarantine
@@ -47,7 +47,7 @@ class LogCheck:
         under_way = set(self._backend.names(f"{ref.category}/streams", LOG)) if tree is not None else set[str]()
         look = _Look(Log(self._backend, ref), tree)
         cases = self._line_cases(ref, look)
-        if cases and not look.entries:
+        if cases and not look.entries and not look.looks_ours:
             # It may be another program's: what is wrong with each of its lines is nobody's business.
             cases = [_foreign(look.log.path)]
         # All before the first is mended, which mends them all.
@@ -117,6 +117,8 @@ class _Look:
         self.log = log
         self.entries = 0
         self.first_seq = 0
+        # Whether a line begins as fsstate's do, though it is none.
+        self.looks_ours = False
         # Of flaws.
         self.number = 0
         self._tree = tree
@@ -127,7 +129,9 @@ class _Look:
         previous = 0
         for number, offset, line in lines:
             flaw = self.log.flaw(line, previous)
-            if isinstance(line, LogLine):
+            if isinstance(line, BadLine):
+                self.looks_ours |= line.data.startswith(ENTRY_BEGINNING)
+            else:
                 self._take(line, is_sound=flaw is None or line.seq <= previous)
                 previous = max(previous, line.seq)
             if flaw is not None:

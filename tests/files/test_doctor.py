@@ -220,6 +220,17 @@ def test_a_document_in_an_editors_hands(root: Path) -> None:
     assert path.read_bytes() == data
 
 
+def test_a_merge_in_a_note_that_is_not_finished(root: Path) -> None:
+    text = "---\na: 1\n---\n# Plan\n<<<<<<< HEAD\nours\n=======\ntheirs\n>>>>>>> branch\n"
+    (root / "notes/plan.md").write_text(text)
+    found = only(root, "conflict-markers", fix=True)
+    assert (found.line, found.fixed) == (5, None)
+    (root / "notes/plan.md").write_text("---\na: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> branch\n---\ntext\n")
+    assert only(root, "conflict-markers").line == 3
+    (root / "notes/plan.md").write_text("Heading\n=======\n\n<<<<<<< is how a conflict begins\n")
+    assert problems(root) == []
+
+
 def test_front_matter(root: Path) -> None:
     pytest.importorskip("ruamel.yaml")
     (root / "notes/plan.md").write_bytes(b"---\na: 1\nb: [1, 2\n---\ntext\n")
@@ -401,6 +412,16 @@ def test_another_programs_log_is_left_alone(root: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_log_with_nothing_left_but_damage(root: Path) -> None:
+    path = root / "audit/new.jsonl"
+    path.write_bytes(b'{"seq":7,"kind":"x"!\n')
+    path.chmod(0o600)
+    assert only(root, "bad-line", fix=True).fixed
+    with Store(root) as store:
+        assert store.journal("audit", "new").append("next") == 8
+    assert problems(root) == []
+
+
 def test_lines_in_a_wrong_order(root: Path) -> None:
     path = root / TRAIL
     lines = path.read_bytes().splitlines(keepends=True)
@@ -575,9 +596,13 @@ def test_modes(root: Path) -> None:
     (root / "agents/a1.json").chmod(0o644)
     (root / "agents/a2.json").chmod(0o666)
     (root / "notes").chmod(0o755)
+    # Also in a category that is called like a folder of fsstate's own.
+    (root / "cache").mkdir(mode=0o700)
+    (root / "cache/x.json").write_text("{}")
     (root / "notes/plan.md").chmod(0o200)
     found = problems(root)
-    assert found == [("loose-mode", "agents"), ("loose-mode", "notes"), ("unreadable-mode", "notes/plan.md")]
+    loose = [("loose-mode", place) for place in ("agents", "cache/x.json", "notes")]
+    assert found == [*loose, ("unreadable-mode", "notes/plan.md")]
     examine(root, fix=True)
     assert problems(root) == []
     modes = [(root / path).stat().st_mode & 0o777 for path in ("agents/a1.json", "agents/a2.json", "notes/plan.md")]

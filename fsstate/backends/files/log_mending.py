@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from fsstate.backends.base import TRIM_MARKER, BadLine, LogLine, Ref, Torn
+from fsstate.backends.base import ENTRY_BEGINNING, TRIM_MARKER, BadLine, LogLine, Ref, Torn
 from fsstate.backends.files import log_lines
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.staging import Staging
@@ -98,11 +98,13 @@ class _Mending:
         # The highest seqs, as far as they can be told, of what stays and of what goes.
         self._seq = 0
         self._lost_seq = 0
+        self._looks_ours = False
         self._last_is_whole = True
 
     def take(self, to: str) -> Torn | None:
         self._sort()
-        if not self._taken or not (self._seq or log_lines.sound_end(self._file.fd, self._size) == 0):
+        is_ours = self._seq or self._looks_ours or log_lines.sound_end(self._file.fd, self._size) == 0
+        if not self._taken or not is_ours:
             return None
         self._put_aside(to)
         if self._is_tail():
@@ -131,6 +133,7 @@ class _Mending:
                 self._last_is_whole = whole <= self._size
                 self._keep(offset, end)
             elif is_damage(parsed.data):
+                self._looks_ours |= parsed.data.startswith(ENTRY_BEGINNING)
                 if whole <= self._size:
                     # What was cut off in the middle was acknowledged to nobody.
                     self._lost_seq = max(self._lost_seq, log_lines.highest_seq(parsed.data))

@@ -33,7 +33,7 @@ __all__ = ["FileUpkeep"]
 _OWN: Final = ".fsstate"
 _CACHE: Final = ".fsstate/cache"
 # What lies in these was made by others, or is looked at by itself.
-_NOT_ENTERED: Final = frozenset({"cache", "locks", "quarantine", "staging", "trash"})
+_NOT_ENTERED: Final = frozenset(f"{_OWN}/{name}" for name in ("cache", "locks", "quarantine", "staging", "trash"))
 _OTHERS: Final = 0o077
 _CRASHED: Final = (FileNotFoundError, NotADirectoryError)
 
@@ -89,7 +89,7 @@ class FileUpkeep:
                     yield oddity
             # Behind them: who was told of a folder that cannot be looked into may have mended that.
             below = [f"{folder}/{name}" if folder else name for name, status in entries if stat.S_ISDIR(status.st_mode)]
-            waiting += [path for path in reversed(below) if path.removeprefix(f"{_OWN}/") not in _NOT_ENTERED]
+            waiting += [path for path in reversed(below) if path not in _NOT_ENTERED]
 
     def _entries(self, folder: str) -> list[tuple[str, os.stat_result]]:
         """What is in a folder, by name, but for what is hidden there."""
