@@ -113,20 +113,13 @@ class DocumentCheck:
             advice = "finish the merge: keep one side, and save" if kind == "conflict-markers" else _RESTORE
             return case_of(kind, flaw.path, flaw.reason, advice, at=flaw)
         quarantine, owns = self._quarantine, ref.category in self._owners and ref.suffix == JSON
-        found = case_of(kind, flaw.path, flaw.reason, f"{_RESTORE}; {_MOVE}", at=flaw)
 
         def is_bad() -> bool:
             now = self._backend.read(ref)
             return now is not None and _flaw(ref, now, flaw.path) is not None
 
-        return case_of(
-            kind,
-            flaw.path,
-            flaw.reason,
-            found.finding.advice,
-            at=flaw,
-            mend=lambda: quarantine.take_document(ref, found.finding, is_bad, owns=owns),
-        )
+        case = case_of(kind, flaw.path, flaw.reason, f"{_RESTORE}; {_MOVE}", at=flaw)
+        return case.mended_by(lambda finding: quarantine.take_document(ref, finding, is_bad, owns=owns))
 
     # -- records
 

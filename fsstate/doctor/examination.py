@@ -188,9 +188,11 @@ class Examination:
         self._passed_over = owner.belongings
         where, reason = self._path(owner.belongings), f"there is no {owner.name}{JSON} beside it"
         advice = f"restore {owner.name}{JSON} from git or a backup; `--fix` moves the folder to the quarantine"
-        finding = case_of("orphan", where, reason, advice).finding
-        mend = None if self._quarantine is None else partial(self._take_orphan, self._quarantine, owner, finding)
-        yield case_of("orphan", where, reason, advice, mend=mend)
+        case, quarantine = case_of("orphan", where, reason, advice), self._quarantine
+        if quarantine is None:
+            yield case
+        else:
+            yield case.mended_by(partial(self._take_orphan, quarantine, owner))
 
     def _take_orphan(self, quarantine: Quarantine, owner: Ref, finding: Finding) -> str | None:
         # What is left of one that is in the trash follows it there.

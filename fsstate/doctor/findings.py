@@ -126,6 +126,11 @@ class Case(NamedTuple):
     finding: Finding
     mend: Callable[[], str | None] | None = None
 
+    def mended_by(self, mend: Callable[[Finding], str | None]) -> Case:
+        """The same, and how it is mended. `mend` is given the finding."""
+        finding = self.finding._replace(fixable=True)
+        return Case(finding, lambda: mend(finding))
+
 
 def case_of(
     kind: str,

@@ -82,9 +82,8 @@ def _odd(upkeep: Upkeep, quarantine: Quarantine | None, oddity: Oddity, where: s
     kind = "symlink" if oddity.kind == "symlink" else "special-file"
     reason = f"it is a symlink to {oddity.told!r}" if kind == "symlink" else f"it is {oddity.told}"
     advice = "put the file itself here, or open a store where it is; `--fix` moves it to the quarantine"
-    finding = case_of(kind, where, reason, advice).finding
-    mend = None if quarantine is None else lambda: quarantine.take_link(oddity, finding)
-    return case_of(kind, where, reason, advice, mend=mend)
+    case = case_of(kind, where, reason, advice)
+    return case if quarantine is None else case.mended_by(lambda finding: quarantine.take_link(oddity, finding))
 
 
 def _unreadable(upkeep: Upkeep, quarantine: Quarantine | None, oddity: Oddity, where: str) -> Case:

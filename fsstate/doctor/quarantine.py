@@ -76,11 +76,13 @@ class Quarantine:
 
     def take_folder(self, owner: Ref, finding: Finding) -> str | None:
         """Move what belongs to a document that is gone."""
-        place = self._announced(owner.belongings, finding)
+        place = self._announced(owner.belongings, finding, is_folder=True)
         taken = self._upkeep.take_folder(owner, f"{place}/{owner.category}")
         return f"moved to {place}/{owner.belongings}" if taken else None
 
-    def _announced(self, record: str, finding: Finding, *, owned: str | None = None, lines: Lines = ()) -> str:
+    def _announced(
+        self, record: str, finding: Finding, *, owned: str | None = None, lines: Lines = (), is_folder: bool = False
+    ) -> str:
         """Write down, durably, what is about to come; return the category of the run."""
         at = self._clock()
         if self._run is None:
@@ -97,7 +99,7 @@ class Quarantine:
         }
         told["lines"] = lines or None
         row |= {key: value for key, value in told.items() if value is not None}
-        row["put_back"] = _way_back(record, f"{place}/{record}", owned=owned, lines=bool(lines))
+        row["put_back"] = _way_back(record, f"{place}/{record}", owned=owned, lines=bool(lines), is_folder=is_folder)
         line = codec.encode_line(row)
         self._backend.append(Ref(QUARANTINE, self._run, LOG), lambda _: [line])
         return place
@@ -108,9 +110,11 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _way_back(record: str, kept: str, *, owned: str | None, lines: bool) -> str:
+def _way_back(record: str, kept: str, *, owned: str | None, lines: bool, is_folder: bool) -> str:
     """What a person is to do, in words."""
     if lines:
         return f"correct the lines in {kept}, and insert them into {record} by hand, in the order of their seqs"
+    if is_folder:
+        return f"restore {record}.json from git or a backup, and move {kept} to {record}"
     both = "" if owned is None else f", then the folder of the same name beside it to {owned}"
     return f"correct {kept}, and move it to {record}{both}; paths are below the store's directory"
