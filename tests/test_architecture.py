@@ -11,7 +11,8 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout mounts names times visible ids merge models yaml_text yaml_edits frontmatter options keys conditions \
+codec forks layout mounts names times visible ids merge models yaml_text yaml_edits frontmatter options keys \
+conditions \
 merging merging.versions merging.lines merging.stamps merging.notes \
 backends backends.base backends.contents backends.files backends.memory
 queries cursors retention merging.entries merging.marked merging.documents diff_text

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -35,6 +36,8 @@ _CACHE: Final = ".fsstate/cache"
 # What lies in these was made by others, or is looked at by itself.
 _NOT_ENTERED: Final = frozenset(f"{_OWN}/{name}" for name in ("cache", "locks", "quarantine", "staging", "trash"))
 _OTHERS: Final = 0o077
+# Seconds.
+_INSTANT: Final = 0.02
 _CRASHED: Final = (FileNotFoundError, NotADirectoryError)
 
 
@@ -115,6 +118,10 @@ class FileUpkeep:
             return []
         files, folders = directory.kinds()
         dead = [name for name in folders if not self._is_used(directory, name)]
+        if dead:
+            # Whoever has just made one locks it in an instant.
+            time.sleep(_INSTANT)
+            dead = [name for name in dead if not self._is_used(directory, name)]
         return [f"{STAGING}/{name}" for name in sorted((*files, *dead))]
 
     def _is_used(self, directory: Directory, name: str) -> bool:
