@@ -256,7 +256,7 @@ def try_some(shell: Shell, examples: int) -> None:
 
 
 def test_what_people_type(shell: Shell) -> None:
-    try_some(shell, 100)
+    try_some(shell, 80)
 
 
 @pytest.mark.soak
