@@ -975,3 +975,17 @@ def comparable(state: Path) -> dict[str, Any]:
 
 def texts(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+
+
+def test_schemas_that_are_damaged(store: Store, steer: Path, make: Make) -> None:
+    steer.write_bytes(steer.read_bytes().replace(b"events", b"ev\xff\xfets"))
+    try:
+        assert import_sqlite(store, steer, "steer").ids == ["s1"]
+    except CorruptRecordError:
+        assert store.sessions.ids() == []
+    steer.unlink()
+    zero = make(schemas.ZERO)
+    change(zero, "DROP TABLE refinery_schema_history", "CREATE TABLE refinery_schema_history (version TEXT)")
+    change(zero, "INSERT INTO refinery_schema_history VALUES ('first')")
+    with pytest.raises(CorruptRecordError, match="whole numbers were expected"):
+        import_sqlite(store, zero, "zero")

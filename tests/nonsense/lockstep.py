@@ -31,11 +31,18 @@ from fsstate.options import Indexing, StoreOptions
 from fsstate.store import Store
 from tests.nonsense.counts import COUNT
 
-__all__ = ["Machine", "Outcome", "Pair", "run", "run_for"]
+__all__ = ["BEGINNING", "PATIENT", "Machine", "Outcome", "Pair", "run", "run_for"]
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Store], object]
 
+# Histories and commands take their time, and many are refused.
+PATIENT: Final = [
+    hypothesis.HealthCheck.too_slow,
+    hypothesis.HealthCheck.filter_too_much,
+    hypothesis.HealthCheck.data_too_large,
+    hypothesis.HealthCheck.large_base_example,
+]
 BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 # Names of runs in the trash, and of holders, are random.
 _RUN: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d{6}Z)-[0-9a-f]{4}")
@@ -230,5 +237,5 @@ def _settings(examples: int, steps: int, database: ExampleDatabase | None) -> se
         database=database,
         phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
         report_multiple_bugs=False,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=PATIENT,
     )

@@ -21,6 +21,7 @@ from fsstate import Document, PrunePolicy, Store, StoreOptions
 from fsstate.cli import exits
 from fsstate.cli.app import program
 from tests.nonsense.counts import COUNT
+from tests.nonsense.lockstep import PATIENT
 from tests.nonsense.test_importers import LINES, database
 
 ALLOWED: Final = exits.CODES.keys() - {exits.BUG, exits.INTERRUPTED, exits.PIPE_CLOSED}
@@ -243,7 +244,7 @@ def try_some(shell: Shell, examples: int) -> None:
         max_examples=examples,
         deadline=None,
         database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=PATIENT,
         phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
         report_multiple_bugs=False,
     )
@@ -255,7 +256,7 @@ def try_some(shell: Shell, examples: int) -> None:
 
 
 def test_what_people_type(shell: Shell) -> None:
-    try_some(shell, 100)
+    try_some(shell, 80)
 
 
 @pytest.mark.soak

@@ -231,7 +231,7 @@ class SettingsAndJobs(Machine):
 
 
 def test_records() -> None:
-    run(Plans, examples=12, steps=35)
+    run(Plans, examples=9, steps=30)
 
 
 def test_settings_and_jobs() -> None:

@@ -290,7 +290,7 @@ class Sessions(Machine):
 
 
 def test_sessions() -> None:
-    run(Sessions, examples=14, steps=40)
+    run(Sessions, examples=10, steps=35)
 
 
 @pytest.mark.soak

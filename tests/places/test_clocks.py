@@ -147,7 +147,7 @@ assert len(store.journal("audit", "trail")) == 6
 
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
-@pytest.mark.parametrize("shift", ["-10y", "+10y", "-30d x50", "+0 x0.1"])
+@pytest.mark.parametrize("shift", ["-10y", "+10y", "-30d x50"])
 def test_clocks_that_are_not_those_of_the_files(tmp_path: Path, shift: str) -> None:
     """The files' times come from the system, and the program's from a clock that goes wrong."""
     env = {**os.environ, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "PYTHONPATH": str(PROJECT)}

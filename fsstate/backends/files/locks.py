@@ -1,6 +1,6 @@
 """One writer at a time: locks on records, across threads and processes.
 
-Inside the process a thread lock, across processes a file lock on `.fsstate/locks/<record>.lock`.
+Inside the process turns, across processes a file lock on `.fsstate/locks/<record>.lock`.
 
 Invariants:
 1. A lock file counts only while its path leads to the inode that was locked: whoever locks one looks again, so that
@@ -23,6 +23,7 @@ import os
 import stat
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final, Self
@@ -56,26 +57,29 @@ class _LockFile:
 
 
 class _Turn:
-    """The thread lock of one record, kept while anybody holds or wants it."""
+    """Whose turn it is with one record among the threads, kept while anybody has or wants it."""
 
-    __slots__ = ("holder", "lock", "users")
+    __slots__ = ("freed", "taken", "users")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.users = 0
-        self.holder: RecordLock | None = None
+        # Whoever has it, as long as they live: a lock that is lost on its way, as a signal's handler that raises can
+        # lose it between any two steps, is free.
+        self.taken: weakref.ref[RecordLock] | None = None
+        # Tells those who wait.
+        self.freed: threading.Condition | None = None
 
 
 class RecordLock:
-    """A record's lock in somebody's hands."""
+    """A record's lock in somebody's hands. It is given back at the latest when it is dropped."""
 
-    __slots__ = ("_locks", "file", "is_for_once", "pid", "ref", "thread", "turn")
+    __slots__ = ("__weakref__", "_locks", "file", "is_for_once", "pid", "ref", "thread", "turn")
 
-    def __init__(self, locks: RecordLocks, ref: Ref, turn: _Turn, file: _LockFile) -> None:
+    def __init__(self, locks: RecordLocks, ref: Ref) -> None:
         self._locks: RecordLocks | None = locks
         self.ref = ref
-        self.turn = turn
-        self.file = file
+        self.turn: _Turn | None = None
+        self.file: _LockFile | None = None
         self.is_for_once = False
         self.pid = os.getpid()
         self.thread: int | None = None
@@ -91,9 +95,10 @@ class RecordLock:
 
     def release(self) -> None:
         """Give the lock back. A second call does nothing."""
-        locks, self._locks = self._locks, None
+        locks = self._locks
         if locks is not None and self.pid == os.getpid():
             locks.give_back(self)
+        self._locks = None
 
     def __enter__(self) -> Self:
         return self
@@ -122,15 +127,15 @@ class RecordLocks:
     def acquire(self, ref: Ref, timeout: float) -> RecordLock:
         """Take the lock of `ref`, or raise LockTimeoutError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        turn = self._take_turn(ref, timeout)
+        held = RecordLock(self, ref)
+        self._take_turn(held, timeout)
         try:
-            held = RecordLock(self, ref, turn, self._lock_file(ref, timeout, deadline))
+            held.file = self._lock_file(ref, timeout, deadline)
         except BaseException as error:
-            self._end_turn(ref, turn)
+            self._end_turn(held)
             if isinstance(error, OSError) and not isinstance(error, FsStateError):
                 raise StorageError.of("lock", str(ref), error) from error
             raise
-        turn.holder = held
         return held
 
     def acquire_for_once(self, refs: Iterable[Ref], timeout: float) -> Iterator[RecordLock | FsStateError]:
@@ -151,50 +156,57 @@ class RecordLocks:
 
     def _acquire_at_once(self, ref: Ref, directory: Directory) -> RecordLock | None:
         """Take a lock that nobody has, or has had here lately."""
+        held = RecordLock(self, ref)
         with self._mutex:
             if ref in self._turns or ref in self._kept:
                 return None
-            turn = self._turns[ref] = _Turn()
-            turn.users += 1
-            turn.lock.acquire()
+            self._join(held)
+            self._take(held)
         try:
             file = Lockable.open_file(directory, _file_name(ref), os.O_RDWR | os.O_CREAT, self._mode)
             if file is not None:
                 self._set_mode(file)
                 if file.try_lock() and file.is_current():
-                    turn.holder = RecordLock(self, ref, turn, _LockFile(file))
-                    return turn.holder
+                    held.file = _LockFile(file)
+                    return held
                 file.close()
         except OSError:
             # The usual way finds out what is to be said of it.
             pass
         finally:
-            if turn.holder is None:
-                self._end_turn(ref, turn)
+            if held.file is None:
+                self._end_turn(held)
         return None
 
     def give_back(self, held: RecordLock) -> None:
-        """Requires: `held` was acquired here and not given back yet."""
-        held.turn.holder = None
+        """Requires: `held` was acquired here. What was given back already is not given back again."""
+        # Of one that is dropped in the middle of this the file is closed, which unlocks it.
+        one, held.file = held.file, None
+        try:
+            if one is not None:
+                self._give_back_file(held, one)
+        finally:
+            self._end_turn(held)
+
+    def _give_back_file(self, held: RecordLock, one: _LockFile) -> None:
         if held.is_for_once:
             # While it is locked: who opened it meanwhile finds that it is not the lock file any more.
             with contextlib.suppress(OSError):
-                os.unlink(held.file.file.path)
-            held.file.file.close()
-            self._end_turn(held.ref, held.turn)
+                os.unlink(one.file.path)
+            one.file.close()
             return
         try:
-            held.file.file.unlock()
+            one.file.unlock()
         except OSError:
-            held.file.file.close()
+            one.file.close()
         else:
-            self._keep(held.ref, held.file)
-        self._end_turn(held.ref, held.turn)
+            self._keep(held.ref, one)
 
     def is_locked(self, ref: Ref) -> bool:
         """Whether anybody, here or in another process, holds the lock."""
         turn = self._turns.get(ref)
-        if turn is not None and turn.holder is not None:
+        holder = None if turn is None else _holder_of(turn)
+        if holder is not None and holder.file is not None:
             return True
         directory = self._tree.find(LOCKS)
         file = None if directory is None else Lockable.open_file(directory, _file_name(ref), os.O_RDONLY)
@@ -218,33 +230,67 @@ class RecordLocks:
         """Forget everything, without unlocking: the locks are the parent's."""
         self._start()
 
-    def _take_turn(self, ref: Ref, timeout: float) -> _Turn:
+    # -- turns. Only `with` takes the mutex: nothing can come between taking it and being sure to give it back.
+
+    def _take_turn(self, held: RecordLock, timeout: float) -> None:
         with self._mutex:
-            turn = self._turns.get(ref)
-            if turn is None:
-                turn = self._turns[ref] = _Turn()
-            turn.users += 1
-        if turn.lock.acquire(blocking=False):
-            return turn
-        holder = turn.holder
-        if holder is not None and holder.thread == threading.get_ident():
-            self._leave_turn(ref, turn)
+            turn = self._join(held)
+            if _holder_of(turn) is None:
+                self._take(held)
+                return
+        if _thread_of(turn) == threading.get_ident():
+            self._end_turn(held)
             hint = "this thread holds the lock itself; change the record inside its edit block, or after it"
-            raise LockTimeoutError(str(ref), 0, hint)
-        if not turn.lock.acquire(timeout=max(0.0, timeout)):
-            self._leave_turn(ref, turn)
-            raise LockTimeoutError(str(ref), timeout)
+            raise LockTimeoutError(str(held.ref), 0, hint)
+        try:
+            is_ours = self._wait_for_turn(held, turn, time.monotonic() + timeout)
+        except BaseException:
+            self._end_turn(held)
+            raise
+        if not is_ours:
+            self._end_turn(held)
+            raise LockTimeoutError(str(held.ref), timeout)
+
+    def _wait_for_turn(self, held: RecordLock, turn: _Turn, deadline: float) -> bool:
+        with self._mutex:
+            turn.freed = turn.freed or threading.Condition(self._mutex)
+            while _holder_of(turn) is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                turn.freed.wait(left)
+            self._take(held)
+            return True
+
+    def _join(self, held: RecordLock) -> _Turn:
+        """Be among those who have or want a turn. Requires: the mutex is held."""
+        turn = self._turns.get(held.ref)
+        if turn is None:
+            turn = self._turns[held.ref] = _Turn()
+        turn.users += 1
+        held.turn = turn
         return turn
 
-    def _leave_turn(self, ref: Ref, turn: _Turn) -> None:
-        with self._mutex:
-            turn.users -= 1
-            if turn.users == 0:
-                del self._turns[ref]
+    def _take(self, held: RecordLock) -> None:
+        """Requires: the mutex is held, and nobody has the turn."""
+        turn, ref = held.turn, held.ref
+        assert turn is not None
+        turn.taken = weakref.ref(held, lambda gone: self._leave(ref, turn, gone))
 
-    def _end_turn(self, ref: Ref, turn: _Turn) -> None:
-        turn.lock.release()
-        self._leave_turn(ref, turn)
+    def _end_turn(self, held: RecordLock) -> None:
+        turn, held.turn = held.turn, None
+        if turn is not None:
+            self._leave(held.ref, turn, turn.taken if _holder_of(turn) is held else None)
+
+    def _leave(self, ref: Ref, turn: _Turn, taken: weakref.ref[RecordLock] | None) -> None:
+        with self._mutex:
+            if taken is not None and turn.taken is taken:
+                turn.taken = None
+                if turn.freed is not None:
+                    turn.freed.notify()
+            turn.users -= 1
+            if turn.users == 0 and self._turns.get(ref) is turn:
+                del self._turns[ref]
 
     # -- the lock file
 
@@ -342,6 +388,16 @@ class RecordLocks:
         names = directory.files()
         for name in names if len(names) > _MANY else ():
             _sweep(directory, name)
+
+
+def _holder_of(turn: _Turn) -> RecordLock | None:
+    return None if turn.taken is None else turn.taken()
+
+
+def _thread_of(turn: _Turn) -> int | None:
+    # No more than the number: who waits must not keep the lock of somebody who lost it.
+    holder = _holder_of(turn)
+    return None if holder is None else holder.thread
 
 
 def _sweep(directory: Directory, name: str) -> None:
