@@ -4,6 +4,16 @@
 - `seq` numbers entries from 1, grows strictly, and is never given out twice, not even after a trim of everything.
 - Order is the order of the file. Times say when, never in what order: clocks jump.
 - A line that is no entry is logged as a warning and skipped, never hides its neighbours, and `problems()` names it.
+- People may edit a log while it is appended to, with any editor, git or rsync. Their edits stay, and so does what was
+  appended while they edited. An append is told only when its entry stands in the file that the path leads to. Should an
+  editor that had read the log before save over it after that, the entries that it had not seen are put back at the end,
+  with a warning: by the writer's next append, or when its store is closed. They keep their seqs unless another entry
+  has got one. What a person removes stays removed, also the last entries, and so does an older version from git.
+- Out of reach: an editor that read the log more than two seconds before an entry came, saves over it much later, and
+  does not mind that the file has changed (vim, nano and VS Code ask first); what another process appended that died, or
+  was closed, before such an editor saved; and, of what git replaces by an older version, the entries of the instant
+  between its reading and its writing. A process does not give out a seq again; but when an edit removes the last
+  entries, other processes cannot know their seqs.
 
 `Log` deals in JSON objects as they stand in the lines; `Journal` in entries with a kind and a time.
 All methods may be called from any thread.

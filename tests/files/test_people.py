@@ -137,7 +137,7 @@ def test_git_takes_files_back_and_forth(store: Store, agents: Collection[Any]) -
     shell(f"{git} stash -q", store)
     assert agents["planner"]["mood"] == "calm"
     assert [entry.kind for entry in journal.read()] == ["first"]
-    assert journal.append("other") == 2
+    assert journal.append("other") == 3
     shell(f"{git} checkout -q . && {git} stash pop -q", store)
     assert agents["planner"] == {"mood": "busy", "n": 1, "note": "x"}
     assert [entry.kind for entry in journal.read()] == ["first", "second"]

@@ -6,7 +6,8 @@
 - `renames`, `exchanging`: files replaced without destroying what is saved in the same moment
 - `leftovers`: what writers left that were killed
 - `documents`: files replaced in one step
-- `logs`, `log_lines`: files that grow at their end
+- `logs`, `log_lines`, `log_ends`, `tickets`: files that grow at their end
+- `edited_logs`, `births`: what people edit in them meanwhile
 - `copies`: what could not be saved, kept beside its document
 - `deletion`: a document and what belongs to it, gone as one
 - `mark`: the format, checked before anything is touched
@@ -15,6 +16,6 @@
 """
 
 from fsstate.backends.files.backend import FORMAT, FileBackend
-from fsstate.backends.files.logs import continued
+from fsstate.backends.files.log_ends import continued
 
 __all__ = ["FORMAT", "FileBackend", "continued"]

@@ -97,7 +97,7 @@ class FileBackend:
             mark.check()
         renew_in_children(self)
         # At the latest when the interpreter ends, so that short programs leave no lock files behind.
-        self._finalizer = weakref.finalize(self, _release, self._locks, self._staging)
+        self._finalizer = weakref.finalize(self, _release, self._logs, self._locks, self._staging)
 
     def __repr__(self) -> str:
         return f"FileBackend({self.root!r})"
@@ -319,6 +319,7 @@ class FileBackend:
     def _log(self, ref: Ref) -> LogFile:
         # A log that is there is written to without making anything.
         self._tree.require_safe()
+        surplus: LogFile | None = None
         with self._mutex:
             log = self._claims.get(ref) or self._logs.get(ref)
             if log is None:
@@ -326,8 +327,11 @@ class FileBackend:
             self._logs[ref] = log
             self._logs.move_to_end(ref)
             if len(self._logs) > _KEPT_LOGS:
-                self._logs.popitem(last=False)
-            return log
+                surplus = self._logs.popitem(last=False)[1]
+        if surplus is not None:
+            # Nobody will look after it again.
+            surplus.settle()
+        return log
 
     @contextlib.contextmanager
     def _opened(self, ref: Ref) -> Generator[tuple[int, int, int]]:
@@ -492,7 +496,9 @@ class FileBackend:
     def after_fork(self) -> None:
         """In a forked child: give up what is shared with the parent."""
         self._mutex = threading.Lock()
-        self._logs, self._claims = OrderedDict(), {}
+        # What is released at the end is this very one.
+        self._logs.clear()
+        self._claims = {}
         self._locks.after_fork()
         self._staging.after_fork()
         self._documents.after_fork()
@@ -506,6 +512,8 @@ def _require_safe(root: str) -> None:
     require_safe(root)
 
 
-def _release(locks: RecordLocks, staging: Staging) -> None:
+def _release(logs: OrderedDict[Ref, LogFile], locks: RecordLocks, staging: Staging) -> None:
+    for log in list(logs.values()):
+        log.settle()
     locks.close()
     staging.close()

@@ -11,26 +11,46 @@ Invariants:
    before the next append (fsync(2) may report an error once and then forget it).
 4. Who appends nothing because of what the log holds already is told so only once that lasts: another may have written
    it and been killed before it was flushed.
+5. People edit logs without a lock. Nobody is told of an entry before it was seen, once flushed, where its path leads;
+   else it is composed anew for what stands there now. What an editor took along after that is appended again at the
+   next append, or when this object is done with: see `edited_logs`.
+6. No seq that was given out here is given out again, as long as there is a log.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from fsstate.backends.base import TRIM_MARKER, Appended, Compose, LogLine, Ref
+from fsstate.backends.base import Appended, Compose, LogLine, Ref
 from fsstate.backends.files import log_lines
 from fsstate.backends.files.carrying import copy_beginning
+from fsstate.backends.files.edited_logs import Edit, Recent, edited_at, entries_of, find, look_at, numbered, remains_of
 from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.log_ends import (
+    Tail,
+    await_quiet,
+    content,
+    ends_with,
+    find_tail,
+    first_line,
+    going_on_after,
+    split_at,
+    state_of,
+    take_off,
+    trim_marker,
+    written_at,
+)
 from fsstate.backends.files.staging import Staging
+from fsstate.backends.files.tickets import Ticket, compose_all
 from fsstate.backends.files.tree import Tree, copy_bytes, flush_data, refusals, write_all
 from fsstate.errors import (
     AlreadyExistsError,
@@ -42,17 +62,19 @@ from fsstate.errors import (
 )
 from fsstate.options import StoreOptions
 
-__all__ = ["Gatekeeper", "LogFile", "continued"]
+__all__ = ["Gatekeeper", "LogFile"]
 
 _logger: Final = logging.getLogger("fsstate")
 _MOST_DEBRIS: Final = 1024 * 1024
 _QUARANTINE: Final = ".fsstate/quarantine"
 # Written between two flushes at most: what is not flushed stays where the next writer looks for what a crash left.
 _PIECE: Final = log_lines.UNFLUSHED_LIMIT // 2
-# Looked through for the highest seq, since hands and merges may have put lower seqs behind higher ones.
-_WINDOW: Final = 64 * 1024
 # A log may be replaced or removed at any time; more often than this, something else is wrong.
 _TRIES: Final = 100
+_FEW: Final = 10
+# In seconds: so long who removes a log may take to make it anew, and so often we look.
+_GAP: Final = 0.05
+_MOMENT: Final = 0.002
 
 
 class Gatekeeper(Protocol):
@@ -67,35 +89,6 @@ class Gatekeeper(Protocol):
         ...
 
 
-class _Ticket:
-    """What one caller wants to append, and what became of it."""
-
-    __slots__ = ("composes", "outcomes", "owner")
-
-    def __init__(self, composes: Sequence[Compose], owner: Ref | None) -> None:
-        self.composes = composes
-        self.owner = owner
-        self.outcomes: list[Appended] | None = None
-
-    def fail(self, error: Exception) -> None:
-        # A copy for each: they are raised in several threads, and each adds its own traceback.
-        own = copy.copy(error) if isinstance(error, FsStateError) else error
-        own.__cause__ = error.__cause__
-        self.outcomes = [own] * len(self.composes)
-
-
-class _Tail:
-    """What is known about the end of an open log file: valid while the file's state is `state`."""
-
-    __slots__ = ("end", "last", "seq", "state")
-
-    def __init__(self, end: int, seq: int, last: LogLine | None, state: tuple[int, ...] = ()) -> None:
-        self.end = end
-        self.seq = seq
-        self.last = last
-        self.state = state
-
-
 class LogFile:
     """One log, as this process writes it. Safe to share between threads; must not be used in a forked child."""
 
@@ -107,24 +100,34 @@ class LogFile:
         self._options = options
         self._flush = options.durability == "full"
         self._gate = gate
-        self._waiting: deque[_Ticket] = deque()
+        self._waiting: deque[Ticket] = deque()
         self._leader = threading.Lock()
         self._claiming = threading.Lock()
         self._claimed = False
         # The file whose lock a claim holds.
         self._held: Lockable | None = None
         self._file: Lockable | None = None
-        self._tail: _Tail | None = None
+        self._tail: Tail | None = None
         self._name_lasts = False
         # The state up to which this object has flushed the file.
         self._flushed: tuple[int, ...] = ()
         self._must_rewrite = False
+        # What editors may not have seen, and the file that they replaced.
+        self._recent = Recent()
+        self._replaced: Lockable | None = None
+        # Flushed, but not where it should be when we looked again; nobody was told.
+        self._untold = b""
+        self._standing: dict[int, int] = {}
+        # What is to be put back; kept while that fails.
+        self._lost: list[LogLine] = []
+        # The highest seq that was given out here: the log may have lost it.
+        self._highest = 0
 
     # -- appending
 
     def append(self, composes: Sequence[Compose], owner: Ref | None) -> list[Appended]:
         """Append what each says, durably, together with what other threads append at this moment."""
-        ticket = _Ticket(composes, owner)
+        ticket = Ticket(composes, owner)
         self._waiting.append(ticket)
         with self._leader:
             while ticket.outcomes is None:
@@ -148,7 +151,24 @@ class LogFile:
                 ticket.fail(OutcomeUnknownError("finish an interrupted append to", self.path, errno.EINTR))
             raise
 
-    def _commit(self, batch: list[_Ticket], owner: Ref | None) -> None:
+    def _commit(self, batch: list[Ticket], owner: Ref | None) -> None:
+        try:
+            for _ in range(_TRIES):
+                if self._append_once(batch, owner):
+                    return
+            raise StorageError("append to (it is edited each time)", self.path, errno.ESTALE)
+        except NotFoundError:
+            raise
+        except (FsStateError, OSError) as error:
+            if self._untold:
+                # It may stand in the copy of whoever edits the log.
+                raise OutcomeUnknownError("append again, after an edit, to", self.path, errno.ESTALE) from error
+            raise
+        finally:
+            self._untold = b""
+
+    def _append_once(self, batch: list[Ticket], owner: Ref | None) -> bool:
+        """Append, and say whether it still stood there once it was flushed. What did not is left to the next time."""
         file = self._lock(owner)
         try:
             if owner is not None:
@@ -156,22 +176,50 @@ class LogFile:
             before = self._ready_tail()
             # A file that needs mending may have been written anew.
             file = self._file or file
-            lines, tail = _compose(batch, before)
+            lines, tail = compose_all(self._unsettled(batch) if self._untold else batch, before)
             if tail.seq > log_lines.LARGEST_SEQ:
                 raise StorageError("number another entry of", self.path, errno.EOVERFLOW)
+            data = b"\n".join((*lines, b""))
             if lines:
-                self._write(file, lines, before.end)
-                tail.state = _state_of(file, tail.end)
+                self._write(file, data, before.end)
+                tail.state = state_of(file, tail.end)
                 self._tail = tail
+                if len(tail.state) == 1 and not self._is_where_it_was(file, tail, data):
+                    # Before anybody appends behind it: it is numbered for another end of the log.
+                    take_off(file, data)
+                    self._untold, self._highest = data, tail.seq
+                    return False
         finally:
             self._unlock()
-        if lines:
-            self._make_durable(file, before.end, tail)
-        else:
+        if not lines:
             self._make_seen_last(file, before)
+            return True
+        self._make_durable(file, before.end, tail)
+        self._highest = tail.seq
+        if not self._is_where_it_was(file, tail, data):
+            self._untold = data
+            return False
+        self._recent.add(data, before.end, written_at(file, tail))
+        return True
 
-    def _write(self, file: Lockable, lines: list[bytes], start: int) -> None:
-        data = b"\n".join((*lines, b""))
+    def _unsettled(self, batch: list[Ticket]) -> list[Ticket]:
+        """The tickets that are still to be composed: the editor's copy may hold what was written the last time."""
+        standing, self._standing, self._untold = self._standing, {}, b""
+        return [ticket for ticket in batch if not standing or not ticket.settle(standing, self.path)]
+
+    def _is_where_it_was(self, file: Lockable, tail: Tail, data: bytes) -> bool:
+        """Whether the path still leads to the file, and nobody wrote over what we wrote."""
+        try:
+            status = os.fstat(file.fd)
+            # Who renames or removes a file, or puts another in its place, changes its ctime, too.
+            if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == tail.state and status.st_nlink:
+                return True
+            return file.is_current() and os.pread(file.fd, len(data), tail.end - len(data)) == data
+        except OSError:
+            # It was written and flushed. Nothing says that it is not there.
+            return True
+
+    def _write(self, file: Lockable, data: bytes, start: int) -> None:
         try:
             for position in range(0, len(data), _PIECE):
                 if position:
@@ -203,12 +251,12 @@ class LogFile:
             return False
         return True
 
-    def _make_seen_last(self, file: Lockable, tail: _Tail) -> None:
+    def _make_seen_last(self, file: Lockable, tail: Tail) -> None:
         """Make last what others may have left unflushed. Does nothing where all was flushed here."""
         if tail.state != self._flushed or not self._name_lasts:
             self._make_durable(file, tail.end, tail)
 
-    def _make_durable(self, file: Lockable, start: int, tail: _Tail) -> None:
+    def _make_durable(self, file: Lockable, start: int, tail: Tail) -> None:
         if not self._flush:
             return
         try:
@@ -264,11 +312,28 @@ class LogFile:
 
     def _lock(self, owner: Ref | None) -> Lockable:
         for _ in range(_TRIES):
+            was_there = self._file is not None or self._replaced is not None
             locked = self._lock_existing()
             if locked is not None:
                 return locked
-            self._create(owner)
+            if not was_there or not self._comes_back(owner):
+                self._forget()
+                self._create(owner)
         raise StorageError("append to (it vanishes each time)", self.path, errno.ESTALE)
+
+    def _comes_back(self, owner: Ref | None) -> bool:
+        """Wait a moment for whoever removes the log in order to make it anew, as git and vim do.
+
+        Git gives up what it does when it finds a file that we made meanwhile.
+        """
+        if owner is not None:
+            self._gate.require(owner)
+        deadline = time.monotonic() + _GAP
+        while time.monotonic() < deadline:
+            time.sleep(_MOMENT)
+            if os.path.lexists(self.path):
+                return True
+        return False
 
     def _lock_existing(self) -> Lockable | None:
         for _ in range(_TRIES):
@@ -282,7 +347,7 @@ class LogFile:
                 self._held = file if self._claimed else None
                 return file
             # Replaced by a trim, a checkout or an editor.
-            self._close()
+            self._set_aside(file)
         raise StorageError("lock (it is replaced each time)", self.path, errno.ESTALE)
 
     def _unlock(self) -> None:
@@ -312,6 +377,19 @@ class LogFile:
         self._close()
         self._file = file
 
+    def _set_aside(self, file: Lockable) -> None:
+        """Keep a file that was replaced, as long as it may hold what the new one lacks."""
+        if self._replaced is None and (self._recent or self._untold):
+            file.unlock()
+            self._file, self._replaced = None, file
+        self._close()
+
+    def _forget(self) -> None:
+        """Begin anew: there is no log any more."""
+        self._recent.clear()
+        self._lost = []
+        self._replaced, self._highest = None, 0
+
     def _close(self) -> None:
         file, self._file = self._file, None
         self._tail = None
@@ -321,29 +399,152 @@ class LogFile:
 
     # -- the end of the file
 
-    def _ready_tail(self) -> _Tail:
+    def _ready_tail(self) -> Tail:
         """The end of the file, fit for an append. Requires: the lock is held."""
         if self._must_rewrite:
             self._rewrite(0)
         file = self._file
         assert file is not None
-        state = _state_of(file)
-        if self._tail is None or self._tail.state != state:
-            end = self._mend(file, state[0])
-            self._tail = _find_tail(file, end, self._tail)
-            self._tail.state = _state_of(file, end)
+        if self._tail is None or self._tail.state != state_of(file):
+            self._tail = self._followed(file)
+            self._recent.follow(file.fd, self._tail.end)
+            self._tail.seq = max(self._tail.seq, self._highest)
+            self._tail.state = state_of(file, self._tail.end)
         return self._tail
 
-    def _mend(self, file: Lockable, end: int) -> int:
+    def _followed(self, file: Lockable) -> Tail:
+        """The end of a file that has changed, with everything in it that belongs there."""
+        for _ in range(_FEW):
+            if self._is_edited(file):
+                # Nothing of what was known of it holds.
+                self._tail = None
+                self._take_note(self._settled_edit(file))
+            tail = self._put_back(file, find_tail(file, self._mend(file), self._tail))
+            if tail is not None:
+                return tail
+            self._tail = None
+        raise StorageError("append to (somebody writes to it all the time)", self.path, errno.EBUSY)
+
+    def _is_edited(self, file: Lockable) -> bool:
+        """Whether anybody but fsstate may have changed the log since we appended to it.
+
+        Others' appends leave ours where they are.
+        """
+        return self._replaced is not None or self._untold != b"" or not self._recent.stands(file.fd)
+
+    def _settled_edit(self, file: Lockable) -> Edit:
+        """What came of the edit of a log, once nobody goes on with it. Takes off what we wrote behind it untold."""
+        old = None if self._replaced is None else self._replaced.fd
+        data, untold = self._untold, entries_of(self._untold)
+        edited = edited_at(self._recent, file.fd, is_new=old is not None)
+        for _ in range(_FEW):
+            # Others' trims leave the last entry in the log, as a rule, and are done when they can be seen.
+            if self._untold or not self._recent.is_in(file.fd, os.fstat(file.fd).st_size):
+                # Git and vim make the file first, and fill it then.
+                await_quiet(file, self._recent.end if old is None else 1)
+            state = state_of(file)
+            end = state[0]
+            # What it lacks of what we wrote earlier belongs before that.
+            if old is None and ends_with(file, end, data):
+                end -= len(data)
+            edit = look_at(self._recent, file.fd, end, old=old, edited=edited, untold=untold)
+            if state_of(file) == state:
+                if end < state[0]:
+                    os.ftruncate(file.fd, end)
+                return edit
+        raise StorageError("append to (somebody writes to it all the time)", self.path, errno.EBUSY)
+
+    def _take_note(self, edit: Edit) -> None:
+        replaced, self._replaced = self._replaced, None
+        if replaced is not None:
+            replaced.close()
+        self._recent = edit.recent
+        self._lost += edit.lost
+        self._standing = edit.standing
+
+    def _put_back(self, file: Lockable, tail: Tail) -> Tail | None:
+        """Append again what was appended here and an editor did not see. Returns the new end; what it says lasts.
+
+        None when somebody edited the log meanwhile, again.
+        """
+        if rest := remains_of([*self._lost, *entries_of(self._untold)], file.fd, tail.end):
+            # The editor wrote over the beginning of it, and ended before its end did.
+            os.ftruncate(file.fd, tail.end - rest)
+            tail = find_tail(file, tail.end - rest, None)
+        if self._lost:
+            return self._append_lost(file, tail)
+        if self._standing:
+            # An editor need not have flushed what our callers are about to be told of.
+            self._make_durable(file, tail.end, tail)
+        return tail
+
+    def _append_lost(self, file: Lockable, before: Tail) -> Tail | None:
+        # Should this have been half done before.
+        there = find(file.fd, before.end, self._lost)
+        self._lost = [line for line in self._lost if line.seq not in there]
+        if not self._lost:
+            return before
+        lines: list[LogLine] = []
+        last = before.seq
+        for line in self._lost:
+            last = line.seq if line.seq > last else max(last, self._highest) + 1
+            lines.append(LogLine(last, numbered(line, last)))
+        data = b"".join(line.data + b"\n" for line in lines)
+        self._write(file, data, before.end)
+        tail = Tail(before.end + len(data), last, lines[-1])
+        tail.state = state_of(file, tail.end)
+        self._make_durable(file, before.end, tail)
+        if not self._is_where_it_was(file, tail, data):
+            # Numbered for another end of the log.
+            take_off(file, data)
+            return None
+        self._recent.follow(file.fd, before.end)
+        self._recent.add(data, before.end, written_at(file, tail))
+        self._lost, self._highest = [], max(self._highest, last)
+        _logger.warning(
+            "%s: put back %d entries at its end, as %s: whoever edited it had read it before they were appended",
+            self.path, len(lines), ", ".join(str(line.seq) for line in lines[:20]),
+        )  # fmt: skip
+        return tail
+
+    def settle(self) -> None:
+        """Put back what editors took along, at the end of this object's life. Does nothing while another uses it."""
+        if not (self._recent or self._lost) or not self._leader.acquire(blocking=False):
+            return
+        try:
+            if self._must_look() and self._lock_existing() is not None:
+                try:
+                    self._ready_tail()
+                finally:
+                    self._unlock()
+        except (FsStateError, OSError) as error:
+            _logger.warning("%s: could not see whether an edit lost entries of it: %s", self.path, str(error))
+        finally:
+            self._leader.release()
+
+    def _must_look(self) -> bool:
+        """Whether what was appended here may be gone. Takes no lock: somebody else may hold it for long."""
+        file = self._file
+        return bool(self._lost) or file is None or not (file.is_current() and self._recent.stands(file.fd))
+
+    def _mend(self, file: Lockable) -> int:
         """Cut off what a crash left at the end, and give a last line its newline. Returns the end."""
-        known = self._tail.end if self._tail is not None and self._tail.end < end else 0
-        sound = log_lines.sound_end(file.fd, end, known)
+        sound, end = self._sound_end(file)
+        if sound < end:
+            # Unless it is what an editor is about to go on with.
+            await_quiet(file)
+            sound, end = self._sound_end(file)
         if sound < end:
             self._cut(file, sound, end)
-        if sound and os.pread(file.fd, 1, sound - 1) != b"\n":
+        if sound and os.pread(file.fd, 1, sound - 1) not in (b"\n", b""):
             write_all(file.fd, b"\n")
             sound += 1
         return sound
+
+    def _sound_end(self, file: Lockable) -> tuple[int, int]:
+        end = os.fstat(file.fd).st_size
+        known = self._tail.end if self._tail is not None and self._tail.end < end else 0
+        return log_lines.sound_end(file.fd, end, known), end
 
     def _cut(self, file: Lockable, sound: int, end: int) -> None:
         debris = os.pread(file.fd, min(_MOST_DEBRIS, end - sound), sound)
@@ -372,11 +573,12 @@ class LogFile:
             # Only now: a file that needs mending was written anew.
             file = self._file
             assert file is not None
-            start, removed, rest = _split_at(file, before, tail.end)
+            start, removed, rest = split_at(file, before, tail.end)
             if removed:
                 if to is not None:
                     self._keep_apart(file, start, to)
-                self._rewrite(start, b"" if rest else _marker(tail.seq))
+                self._rewrite(start, b"" if rest else trim_marker(tail.seq))
+                self._recent.clear()
             else:
                 # Who trimmed it so far may have been killed before that would last.
                 self._make_seen_last(file, tail)
@@ -410,14 +612,16 @@ class LogFile:
         file = self._file
         assert file is not None
         end = os.fstat(kept.fd).st_size
-        behind, first = _first_line(file, tail.end)
-        last = _find_tail(kept, end, None).seq
+        behind, first = first_line(file, tail.end)
+        last = find_tail(kept, end, None).seq
         if first is None or first.seq > last:
             self._rewrite(0, front=(kept, end))
+            self._recent.clear()
         elif isinstance(first, log_lines.Marker) and first.seq == last:
             # It stood for the very entries that come back.
             self._rewrite(behind, front=(kept, end))
-        elif _first_line(kept, end)[1] != first:
+            self._recent.clear()
+        elif first_line(kept, end)[1] != first:
             message = f"{self.path} begins with entry {first.seq}: those up to {last} do not belong in front of it"
             raise AlreadyExistsError(self.path, f"{message}; restore what was trimmed last first")
         else:
@@ -440,12 +644,13 @@ class LogFile:
         # Only now: a file that needs mending was written anew.
         file = self._file
         assert file is not None
-        before = _content(file, tail.end)
-        data = _going_on_after(change(before), tail.seq)
+        before = content(file, tail.end)
+        data = going_on_after(change(before), tail.seq)
         if data == before:
             self._make_seen_last(file, tail)
         else:
             self._rewrite(tail.end, data)
+            self._recent.clear()
 
     def delete(self) -> bool:
         """Delete the log. Returns whether it existed."""
@@ -455,6 +660,8 @@ class LogFile:
                 os.unlink(_file_name(self.ref), dir_fd=directory.fd)
             # Also when it was gone: who deleted it may have been killed before that would last.
             self._make_name_last()
+            self._forget()
+            self._close()
             return exists
 
     def _rewrite(self, start: int, head: bytes = b"", front: tuple[Lockable, int] | None = None) -> None:
@@ -494,6 +701,7 @@ class LogFile:
             try:
                 yield
             finally:
+                self.settle()
                 with self._leader:
                     self._claimed, self._held = False, None
                     self._unlock()
@@ -513,101 +721,3 @@ class LogFile:
 
 def _file_name(ref: Ref) -> str:
     return ref.name + ref.suffix
-
-
-def _state_of(file: Lockable, end: int | None = None) -> tuple[int, ...]:
-    """What changes when the file does. No state at all when it does not stop at `end`: others wrote behind it."""
-    status = os.fstat(file.fd)
-    if end is not None and status.st_size != end:
-        return (-1,)
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _compose(batch: list[_Ticket], tail: _Tail) -> tuple[list[bytes], _Tail]:
-    """Ask everybody what to append. Returns the lines, and the tail that there will be behind them."""
-    lines: list[bytes] = []
-    seq, last, size = tail.seq, tail.last, 0
-    for ticket in batch:
-        outcomes: list[Appended] = []
-        for compose in ticket.composes:
-            try:
-                payloads = compose(last)
-            except Exception as error:  # noqa: BLE001 - belongs to this caller alone
-                outcomes.append(error)
-                continue
-            first = seq + 1
-            for payload in payloads:
-                seq += 1
-                line = b'{"seq":%d%s%s' % (seq, b"," if len(payload) > 2 else b"", payload[1:])
-                last = LogLine(seq, line)
-                lines.append(line)
-                size += len(line) + 1
-            outcomes.append(range(first, seq + 1))
-        ticket.outcomes = outcomes
-    return lines, _Tail(tail.end + size, seq, last)
-
-
-def _find_tail(file: Lockable, end: int, known: _Tail | None) -> _Tail:
-    """Look back from the end of a sound file, no further than to what is `known` already."""
-    if known is not None and known.end >= end:
-        known = None
-    start = max(known.end if known else 0, end - _WINDOW)
-    window = os.pread(file.fd, end - start, start)
-    if start and known is None:
-        # It begins in the middle of a line.
-        window = window[window.find(b"\n") + 1 :]
-    highest = max(known.seq if known else 0, log_lines.highest_seq(window))
-    for _, parsed in log_lines.backwards(file.fd, end):
-        if isinstance(parsed, LogLine):
-            highest = max(parsed.seq, highest)
-            if not isinstance(parsed, log_lines.Marker):
-                return _Tail(end, highest, parsed)
-    return _Tail(end, highest, None)
-
-
-def _content(file: Lockable, end: int) -> bytes:
-    pieces: list[bytes] = []
-    position = 0
-    while position < end and (piece := os.pread(file.fd, end - position, position)):
-        pieces.append(piece)
-        position += len(piece)
-    return b"".join(pieces)
-
-
-def continued(data: bytes, earlier: bytes) -> bytes:
-    """The bytes of a log that takes the place of an earlier one, and gives out none of its seqs again.
-
-    Where those were higher, a marker stands at the end: no entry, but seqs go on behind it.
-    """
-    return _going_on_after(data, log_lines.highest_seq(earlier))
-
-
-def _going_on_after(data: bytes, last: int) -> bytes:
-    if log_lines.highest_seq(data) >= last:
-        return data
-    newline = b"" if data.endswith(b"\n") or not data else b"\n"
-    return b"%s%s%s" % (data, newline, _marker(last))
-
-
-def _marker(seq: int) -> bytes:
-    return b'{"seq":%d,%s}\n' % (seq, TRIM_MARKER)
-
-
-def _split_at(file: Lockable, before: int, end: int) -> tuple[int, int, bool]:
-    """Where the entries from seq `before` on begin, how many stand before them, and whether there are any."""
-    start, removed = 0, 0
-    for behind, parsed in log_lines.forwards(file.fd, 0, end):
-        if isinstance(parsed, LogLine):
-            if parsed.seq >= before:
-                return start, removed, True
-            removed += not isinstance(parsed, log_lines.Marker)
-            start = behind
-    return start, removed, False
-
-
-def _first_line(file: Lockable, end: int) -> tuple[int, LogLine | None]:
-    """The first line that is an entry, or stands for some, and the offset behind it."""
-    for behind, parsed in log_lines.forwards(file.fd, 0, end):
-        if isinstance(parsed, LogLine):
-            return behind, parsed
-    return 0, None
