@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -49,6 +50,7 @@ class Storm:
         self._deaths: dict[int, int] = {}
         self._ends = 0.0
         self._running: list[subprocess.Popen[bytes]] = []
+        self._groups: list[int] = []
 
     def rage(self) -> None:
         """Let it all happen. Raises AssertionError when a program fails or does not end."""
@@ -70,8 +72,16 @@ class Storm:
             # Children of those killed hold the other end for as long as they live.
             ended, _, _ = select.select([reading], [], [], PATIENCE)
             os.close(reading)
-        assert ended, "a forked child of a program does not end"
+            if not ended:
+                self._clear_away()
+        assert ended, f"a forked child of a program does not end: {''.join(self._complaints())}"
         self._gather()
+
+    def _clear_away(self) -> None:
+        """End the children that do not end by themselves; they print the stacks of their threads."""
+        for group in self._groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGABRT)
 
     def _disturb(self, writing: int) -> None:
         number = self._chance.randrange(self.programs)
@@ -95,10 +105,12 @@ class Storm:
         left = max(0.0, self._ends - time.monotonic())
         command = [sys.executable, "-X", "faulthandler", "-m", "tests.storms.worker", self.root, history]
         with history.with_suffix(".err").open("wb") as errors:
-            return subprocess.Popen(
+            program = subprocess.Popen(
                 [*map(str, command), str(self.seed * 1000 + number), style, str(left)],
-                cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=writing, stderr=errors,
+                cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=writing, stderr=errors, start_new_session=True,
             )  # fmt: skip
+        self._groups.append(program.pid)
+        return program
 
     def _see_end(self, program: subprocess.Popen[bytes]) -> None:
         try:

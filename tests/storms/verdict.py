@@ -41,7 +41,7 @@ def _held(looks: Sequence[dict[str, int] | None]) -> Iterator[str]:
     """What the program that was there all the time holds too much of."""
     for what, most in MOST.items():
         figures = [look[what] for look in looks if look is not None]
-        if max(figures) > most:
+        if max(figures, default=0) > most:
             yield f"{max(figures):,} {what}, expected no more than {most:,}"
         if len(figures) > WARM:
             yield from checks.growth_problems(figures, what, slack=MORE[what])
