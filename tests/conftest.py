@@ -14,8 +14,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.crash.tally import Tally, sum_of
-from tests.nonsense import counts
+from tests.crash.tally import CrashTally
+from tests.nonsense.counts import Count
+from tests.storms.tally import StormTally
 
 # No deadlines: a durable write takes as long as the disk likes.
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
@@ -47,13 +48,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell how much was tried: by the tests of crashes, and with random input.
+    """Tell how much was tried: by the tests of crashes, with random input, and in storms.
 
     Here, as what shares tests out loads no other conftest.
     """
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    for tried, nothing in ((sum_of(reports), Tally()), (counts.sum_of(reports), counts.Count())):
-        if tried != nothing:
+    for kind in (CrashTally, Count, StormTally):
+        tried = kind.sum_of(reports)
+        if tried is not None:
             terminalreporter.write_line(str(tried))
 
 

@@ -5,9 +5,10 @@ A goal has two figures: on a file system without a journal, where an fsync is ch
 
 from __future__ import annotations
 
+import statistics
 from typing import Final
 
-from tests.benchmarks import crowds, ours, raw, records
+from tests.benchmarks import contention, crowds, ours, raw, records
 from tests.benchmarks.interleave import ITS_TIME, Goal, Row, Setup
 from tests.benchmarks.raw import KB
 
@@ -49,6 +50,23 @@ ROWS: Final = [
     Row("append message 5,001", "rewriting the file", Goal(100), ours.append_message(5000), raw.rewrite_session(5000)),
     Row("append at 5,000 entries", "append at 10", Goal(0.95, 0.95), ours.append_to(5000), ours.append_to_young(10)),
     Row("lock and unlock", "filelock.FileLock", Goal(10, 10), ours.lock, raw.file_lock),
+    Row(
+        "8 processes, one record",
+        "one process",
+        Goal(0.8, 0.8),
+        contention.throughput(8),
+        contention.throughput(1),
+        rounds=_FEW,
+    ),
+    Row(
+        "8 processes, the longest wait",
+        "the usual one",
+        Goal(50, 50),
+        contention.wait(8, max),
+        contention.wait(8, statistics.median),
+        unit=ITS_TIME,
+        rounds=_FEW,
+    ),
     Row("load 2 KB", "a sqlite3 select", Goal(1, 1), ours.load(2 * KB, 100), raw.load_from_sqlite(2 * KB, 100)),
     Row("load 2 KB again", "open, read", Goal(1.5, 1.5), ours.load(2 * KB, 100), raw.load_by_open(2 * KB, 100)),
     Row("load 2 KB again", _CALLS, None, ours.load(2 * KB, 100), raw.load_by_calls(2 * KB, 100)),

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.crash.tally import Tally
+from tests.crash.tally import CrashTally
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+def tally(request: pytest.FixtureRequest) -> Iterator[CrashTally]:
     """What a test here adds to."""
-    tally = Tally()
+    tally = CrashTally()
     yield tally
     tally.add_to(request.node)

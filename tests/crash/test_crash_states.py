@@ -28,7 +28,7 @@ from tests.crash.model import Budget, Disk, Model, Ordered, Posix, Tree
 from tests.crash.plants import PLANTS
 from tests.crash.recorder import Call, is_change, read_trace
 from tests.crash.sessions import SESSION_WORKLOADS, Scene, judge_sessions, look_at_sessions
-from tests.crash.tally import Tally
+from tests.crash.tally import CrashTally
 from tests.crash.workloads import WORKLOADS, Job, Workload
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the recorder forks")
@@ -187,7 +187,7 @@ def explain(trace: Trace, model: str, point: int, tree: Tree, problems: Sequence
     return "\n".join([head, *problems, "its last calls:", *shown[-_SHOWN_CALLS:], "what was left:", *left])
 
 
-def require_sound(checker: Checker, tally: Tally) -> None:
+def require_sound(checker: Checker, tally: CrashTally) -> None:
     tally.tried += checker.tried
     tally.distinct += checker.distinct
     assert not checker.failures, f"{len(checker.failures)} traces fail; the first:\n{checker.failures[0]}"
@@ -195,7 +195,7 @@ def require_sound(checker: Checker, tally: Tally) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_a_power_cut_leaves_keeps_all_promises(
-    name: str, recordings: Recordings, place: Path, tally: Tally
+    name: str, recordings: Recordings, place: Path, tally: CrashTally
 ) -> None:
     checker = Checker(place, FEWER if ALL[name].kills else FEW, SEED)
     for trace in recordings.sound[name]:
@@ -221,14 +221,14 @@ def check_second_cuts(recordings: Recordings, place: Path, checker: Checker, cou
         checker.check(trace)
 
 
-def test_a_second_power_cut_keeps_all_promises(recordings: Recordings, place: Path, tally: Tally) -> None:
+def test_a_second_power_cut_keeps_all_promises(recordings: Recordings, place: Path, tally: CrashTally) -> None:
     checker = Checker(place, FEWER, SEED)
     check_second_cuts(recordings, place, checker, 2, SEED)
     require_sound(checker, tally)
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_a_planted_mistake_is_found(plant: str, recordings: Recordings, place: Path, tally: Tally) -> None:
+def test_a_planted_mistake_is_found(plant: str, recordings: Recordings, place: Path, tally: CrashTally) -> None:
     checker = Checker(place, FEW, SEED)
     for trace in recordings.planted[plant]:
         checker.check(trace)
@@ -239,7 +239,7 @@ def test_a_planted_mistake_is_found(plant: str, recordings: Recordings, place: P
 @pytest.mark.soak
 @pytest.mark.parametrize("names", [PLAIN, KILLED], ids=["plain", "killed"])
 def test_many_more_states(
-    names: Sequence[str], recordings: Recordings, place: Path, soak_seconds: float, tally: Tally
+    names: Sequence[str], recordings: Recordings, place: Path, soak_seconds: float, tally: CrashTally
 ) -> None:
     """Each round has other random choices; the last one ends when the time is up."""
     stop = time.monotonic() + soak_seconds
@@ -254,7 +254,7 @@ def test_many_more_states(
 
 
 @pytest.mark.soak
-def test_many_second_power_cuts(recordings: Recordings, place: Path, soak_seconds: float, tally: Tally) -> None:
+def test_many_second_power_cuts(recordings: Recordings, place: Path, soak_seconds: float, tally: CrashTally) -> None:
     stop = time.monotonic() + soak_seconds
     for seed in itertools.count(1):
         checker = Checker(place, FEW, seed, stop)

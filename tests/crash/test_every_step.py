@@ -21,7 +21,7 @@ from typing import Final
 import pytest
 
 from tests.crash.scenes import SCENES
-from tests.crash.tally import Tally
+from tests.crash.tally import CrashTally
 from tests.crash.test_crash_states import MEMORY, SEED
 from tests.crash.trials import Order, Verdict
 
@@ -77,7 +77,7 @@ def carry_out(
     return dict(zip(scenes, map(list, zip(*each, strict=True)), strict=True))
 
 
-def require_sound(verdicts: Sequence[Verdict], tally: Tally) -> None:
+def require_sound(verdicts: Sequence[Verdict], tally: CrashTally) -> None:
     for verdict in verdicts:
         tally.kills += verdict.kills
         tally.tried += verdict.kills + verdict.cuts
@@ -88,21 +88,21 @@ def require_sound(verdicts: Sequence[Verdict], tally: Tally) -> None:
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_kill_after_any_change_and_a_power_cut_keep_all_promises(
-    scene: str, verdicts: dict[str, list[Verdict]], tally: Tally
+    scene: str, verdicts: dict[str, list[Verdict]], tally: CrashTally
 ) -> None:
     require_sound(verdicts[scene], tally)
     assert sum(verdict.kills for verdict in verdicts[scene]) > 10
 
 
 @pytest.mark.parametrize("plant", PLANTED)
-def test_a_planted_mistake_is_found(plant: str, memory: Path, tally: Tally) -> None:
+def test_a_planted_mistake_is_found(plant: str, memory: Path, tally: CrashTally) -> None:
     found = carry_out(memory / plant, ["records"], seed=SEED, cuts=CUTS, plant=plant)
     tally.planted += 1
     assert any(verdict.failures for verdict in found["records"])
 
 
 @pytest.mark.soak
-def test_every_flush_and_many_more_power_cuts(memory: Path, soak_seconds: float, tally: Tally) -> None:
+def test_every_flush_and_many_more_power_cuts(memory: Path, soak_seconds: float, tally: CrashTally) -> None:
     """Each round has other random choices; the last scene begins before the time is up."""
     stop = time.monotonic() + soak_seconds
     for seed in itertools.count(1):

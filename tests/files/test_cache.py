@@ -6,11 +6,12 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import gettempdir
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -402,6 +403,37 @@ def test_a_forked_child_opens_its_own(root: Path) -> None:
             os._exit(0 if numbers_in(open_cache(backend)) == [1, 2] else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert numbers_in(open_cache(backend)) == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("patience", [1.0, 0.01], ids=["work that ends soon", "work that goes on"])
+def test_a_child_forked_while_another_thread_writes(
+    root: Path, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would have the child wait for a transaction that goes on in the parent only."""
+    monkeypatch.setattr("fsstate.backends.files.cache._PAUSE", patience)
+    begun = Event()
+
+    def work(visit: Visit) -> None:
+        visit.db.execute("INSERT INTO numbers VALUES (1, 'x')")
+        begun.set()
+        time.sleep(0.2)
+
+    with opened(root) as backend:
+        cache = open_cache(backend)
+        add(cache, 0)
+        writer = Thread(target=cache.write, args=(work,))
+        writer.start()
+        begun.wait()
+        child = os.fork()
+        if not child:
+            began = time.monotonic()
+            add(cache, 2)
+            is_right = {0, 2} <= {*numbers_in(cache)} and time.monotonic() - began < OPTIONS.lock_timeout / 2
+            os._exit(0 if is_right and cache.is_private == (patience < 0.2) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        writer.join()
+        assert {0, 1} <= {*numbers_in(cache)}
 
 
 def test_modes_are_those_of_the_store(root: Path) -> None:

@@ -5,7 +5,6 @@ Linux tells it through statx(2) only, which Python's `os` does not have.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from typing import Final
@@ -36,6 +35,9 @@ def birth_of(fd: int) -> int:
 
 
 def _statx_birth(fd: int) -> int | None:
+    # What only reads, or edits nothing by hand, loads nothing for it.
+    import ctypes
+
     try:
         statx = ctypes.CDLL(None).statx
     except (OSError, AttributeError):

@@ -53,6 +53,8 @@ _LAYOUT: Final = 1
 _LONGEST_SEAL: Final = 4096
 # Who found it broken this often within one piece of work does it in memory.
 _ATTEMPTS: Final = 3
+# How many seconds a fork waits for what other threads do with the database.
+_PAUSE: Final = 1.0
 # What SQLite holds in memory before it writes.
 _MEMORY_KB: Final = 32_000
 # https://www.sqlite.org/rescode.html: what says that the file is not what was written. All others say that it cannot be
@@ -84,8 +86,12 @@ class CacheFile:
         self._is_closed = False
         # There was no folder for it, and may be one later.
         self._is_homeless = False
+        # Somebody was at it when this process was forked.
+        self._is_disturbed = False
         self._finalizer = weakref.finalize(self, _close, self._open)
         renew_in_children(self)
+        with _forking:
+            _forkable.add(self)
 
     @property
     def is_private(self) -> bool:
@@ -118,8 +124,17 @@ class CacheFile:
             _close(self._open)
             self._is_private = False
 
+    def pause(self) -> bool:
+        """Keep threads from the database until `resume`; False when one does not end what it does there."""
+        return self._mutex.acquire(timeout=_PAUSE)
+
+    def resume(self) -> None:
+        """Requires: `pause` in this thread."""
+        self._mutex.release()
+
     def after_fork(self) -> None:
         """In a forked child: the connection is the parent's."""
+        self._is_disturbed = self not in _paused
         self._mutex = threading.RLock()
         _abandoned.extend(connection for connection, _ in self._open)
         self._open.clear()
@@ -154,6 +169,10 @@ class CacheFile:
 
     def _settle(self) -> None:
         """Decide whether there is a place for the file. A store that nobody wrote to has none, and gets none here."""
+        if self._is_disturbed:
+            # SQLite takes the locks that a thread of the parent had on the file for those of this process, for ever.
+            self._is_disturbed = False
+            self._go_private(RuntimeError("another thread was at it when this process was forked"))
         has_home = self._has_home()
         if self._is_homeless and has_home:
             self._is_homeless = False
@@ -491,6 +510,33 @@ def _state(connection: sqlite3.Connection) -> State:
     if found is None:
         raise _BrokenError
     return State(*found)
+
+
+# SQLite can be used on both sides of a fork if no thread is inside it meanwhile. Registered behind the lock of
+# `flocks`, so taken before it: who uses a database may be about to lock its file.
+_forking = threading.RLock()
+_forkable: Final[weakref.WeakSet[CacheFile]] = weakref.WeakSet()
+_paused: Final[list[CacheFile]] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _paused.extend(cache for cache in list(_forkable) if cache.pause())
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forking  # noqa: PLW0603 - other threads may have waited for it
+    _forking = threading.RLock()
+    _paused.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 @functools.cache

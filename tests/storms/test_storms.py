@@ -1,0 +1,61 @@
+"""Many processes, threads and tasks work on the same records while some are killed; what they were told is judged.
+
+`worker` is a program of the storm, `conductor` starts and kills them, `verdict` judges what they recorded by `checks`.
+FSSTATE_STORM_SEED repeats the choices of a storm, though not what the system makes of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fsstate import Store
+from tests.storms.conductor import Storm
+from tests.storms.scene import prepare
+from tests.storms.tally import StormTally
+from tests.storms.verdict import verdict
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+SEED = int(os.environ.get("FSSTATE_STORM_SEED", "1"))
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[StormTally]:
+    """What a storm adds to."""
+    tally = StormTally()
+    yield tally
+    tally.add_to(request.node)
+
+
+def weather(storm: Storm, tally: StormTally) -> None:
+    with Store(storm.root) as store:
+        prepare(store)
+    storm.rage()
+    tally.operations += len(storm.operations)
+    tally.unknown += sum(each.outcome == "unknown" for each in storm.operations)
+    tally.forks += sum(each.does == "fork" for each in storm.operations)
+    tally.kills += storm.kills
+    tally.stops += storm.stops
+    wrong = list(verdict(storm.root, storm.operations, storm.survivor))
+    assert not wrong, f"{len(wrong)} things are wrong, seed {storm.seed}: " + "\n".join(wrong[:10])
+
+
+def test_nothing_acknowledged_is_lost_in_a_storm(tmp_path: Path, tally: StormTally) -> None:
+    weather(Storm(tmp_path / "state", SEED, seconds=4.0), tally)
+
+
+@pytest.mark.soak
+def test_many_storms(tmp_path: Path, soak_seconds: float, tally: StormTally) -> None:
+    ends = time.monotonic() + soak_seconds
+    for seed in itertools.count(SEED + 1):
+        left = ends - time.monotonic()
+        if left < 1:
+            break
+        weather(Storm(tmp_path / f"state-{seed}", seed, seconds=min(left, 15.0), programs=6, pause=0.3), tally)
