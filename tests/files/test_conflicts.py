@@ -160,8 +160,9 @@ def test_the_record_lasts_before_the_copy_goes(template: Path, tmp_path: Path) -
     )
     lines = log.read_text().splitlines()
     (moved,) = [number for number, line in enumerate(lines) if "rename" in line and '"planner.json"' in line]
+    # It is taken out of its place, looked at, and only then removed.
     (gone,) = [
-        number for number, line in enumerate(lines) if "unlink" in line and '/agents>, "planner.conflict-' in line
+        number for number, line in enumerate(lines) if "rename" in line and '/agents>, "planner.conflict-' in line
     ]
     flushed = [
         number for number, line in enumerate(lines) if "sync(" in line and line.rstrip().endswith("/agents>) = 0")

@@ -217,15 +217,23 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.store = Store(root, StoreOptions(durability="process", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC)))
+        self.store = self._opened()
         self.store.collection("agents").put("sound", {"status": "idle"})
         self.store.markdown("notes").put("sound", "text")
         self.store.sessions.create(id="sound")
         self.store.sessions.create(id="other")
         self.store.session("other").messages.append("user", "Hi", id="m")
 
+    def _opened(self) -> Store:
+        return Store(self.root, StoreOptions(durability="process", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC)))
+
     def close(self) -> None:
         self.store.close()
+
+    def reopen(self) -> None:
+        """Go on as another program, which has appended to no log yet: nothing is put back that an edit took along."""
+        self.store.close()
+        self.store = self._opened()
 
     def put(self, place: str, data: bytes) -> Path:
         path = self.root / place
@@ -309,6 +317,7 @@ def use_note(place: Place, data: bytes) -> None:
 
 
 def use_log(place: Place, data: bytes) -> None:
+    place.reopen()
     path = place.put("audit/damaged.jsonl", data)
     log = place.store.journal("audit", "damaged")
     before = log.read()
@@ -329,6 +338,7 @@ def use_log(place: Place, data: bytes) -> None:
 
 
 def use_messages(place: Place, data: bytes) -> None:
+    place.reopen()
     path = place.put("sessions/other/messages.jsonl", data)
     messages = place.store.session("other").messages
     all_before = messages.all()

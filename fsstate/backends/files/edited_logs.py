@@ -31,9 +31,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol
-
-import orjson
+from typing import Final, NamedTuple, Protocol
 
 from fsstate.backends.base import LogLine
 from fsstate.backends.files import log_lines
@@ -338,8 +336,7 @@ def _is_same(line: LogLine, other: LogLine) -> bool:
     """
     if line.data == other.data:
         return True
-    one: dict[str, Any] = orjson.loads(line.data)
-    two: dict[str, Any] = orjson.loads(other.data)
+    one, two = log_lines.fields_of(line), log_lines.fields_of(other)
     return all(one[name] == two[name] for name in _NAMES if name in one and name in two)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "checksum",
     "entries",
     "entries_backwards",
+    "fields_of",
     "forwards",
     "highest_seq",
     "numbered",
@@ -85,6 +86,14 @@ def parse(data: bytes, offset: int, line: int | None = None) -> LogLine | BadLin
         reason = f'expected a JSON object with a whole number "seq" from 1 to {LARGEST_SEQ}'
         return BadLine(data, reason, offset, line, 1)
     return Marker(seq, data) if value.get("fsstate") == "trimmed" else LogLine(seq, data)
+
+
+def fields_of(line: LogLine) -> dict[str, object]:
+    """The object that the line of an entry holds."""
+    try:
+        return cast("dict[str, object]", orjson.loads(line.data))
+    except orjson.JSONDecodeError:
+        return _loads(line.data) or {}
 
 
 def _loads(data: bytes) -> dict[str, object] | None:
