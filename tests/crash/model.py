@@ -575,6 +575,9 @@ def tree_of(path: Path) -> Tree:
     return tree
 
 
+_LONG_AGO: Final = 1_700_000_000_000_000_000
+
+
 def build(tree: Tree, path: Path) -> None:
     """Make a directory that holds just this."""
     path.mkdir(mode=0o700, parents=True)
@@ -585,6 +588,8 @@ def build(tree: Tree, path: Path) -> None:
         else:
             with open(target, "wb", opener=_private) as file:
                 file.write(data)
+            # Who comes after a power cut finds nothing that somebody may be writing still.
+            os.utime(target, ns=(_LONG_AGO, _LONG_AGO))
 
 
 def _private(path: Any, flags: int) -> int:

@@ -34,8 +34,9 @@ from tests.crash.workloads import WORKLOADS, Job, Workload
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the recorder forks")
 
 MODELS: Final[tuple[type[Model], ...]] = (Posix, Ordered)
-FEW: Final = Budget(names=6, data=6, total=10)
-FEWER: Final = Budget(names=4, data=3, total=4, points=0.5)
+FEW: Final = Budget(names=4, data=3, total=4)
+FEWER: Final = Budget(names=3, data=2, total=2, points=0.25)
+SOME: Final = Budget(names=6, data=6, total=10)
 MANY: Final = Budget(names=48, data=32, total=200)
 SEED: Final = 2014
 RECORDERS: Final = min(4, os.cpu_count() or 1)
@@ -208,7 +209,7 @@ def some_states(traces: Sequence[Trace], count: int, seed: int) -> list[tuple[Jo
     found = []
     chance = random.Random(seed)
     for trace in traces:
-        model = Posix(disk_of(trace), is_quiet, FEW, chance)
+        model = Posix(disk_of(trace), is_quiet, SOME, chance)
         for point in chance.sample(points := list(model.points()), min(count, len(points))):
             found.append((trace.job, chance.choice(model.states(point))))
     return found
@@ -229,7 +230,7 @@ def test_a_second_power_cut_keeps_all_promises(recordings: Recordings, place: Pa
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_planted_mistake_is_found(plant: str, recordings: Recordings, place: Path, tally: CrashTally) -> None:
-    checker = Checker(place, FEW, SEED)
+    checker = Checker(place, SOME, SEED)
     for trace in recordings.planted[plant]:
         checker.check(trace)
     tally.planted += 1
@@ -257,7 +258,7 @@ def test_many_more_states(
 def test_many_second_power_cuts(recordings: Recordings, place: Path, soak_seconds: float, tally: CrashTally) -> None:
     stop = time.monotonic() + soak_seconds
     for seed in itertools.count(1):
-        checker = Checker(place, FEW, seed, stop)
+        checker = Checker(place, SOME, seed, stop)
         check_second_cuts(recordings, place, checker, 4, seed)
         require_sound(checker, tally)
         if time.monotonic() > stop:
