@@ -623,7 +623,7 @@ def by_edit(agents: Collection[Any], person: Elsewhere, base: Any, mine: Any, th
 
 @pytest.mark.parametrize("save", [by_put, by_edit])
 @given(base=OBJECTS, mine=OBJECTS, theirs=OBJECTS)
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 def test_any_three_documents(backend: Backend, save: Save, base: Any, mine: Any, theirs: Any) -> None:
     agents: Collection[Any] = Collection(backend, "agents")
     for copied in list(backend.copies("agents", [], below=False)):

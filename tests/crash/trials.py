@@ -60,8 +60,8 @@ _CUTS_IN_WHAT_FOLLOWS: Final = 16
 class Order(NamedTuple):
     """What one of `hands` processes is to try of a scene.
 
-    Kills after all changes of names and data, and with `flushes` after all flushes, too; `cuts` power cuts; after
-    `twice` of the kills power cuts in what follows.
+    Kills after all changes of names and data, and with `flushes` after all flushes, too, or after one of `stride` of
+    them; `cuts` power cuts; after `twice` of the kills power cuts in what follows.
     """
 
     scene: str
@@ -72,6 +72,7 @@ class Order(NamedTuple):
     twice: int = 0
     flushes: bool = False
     plant: str = ""
+    stride: int = 1
 
 
 class Verdict(NamedTuple):
@@ -418,7 +419,7 @@ class Trial:
         order = self.order
         kills = kills_of(self._course.calls, len(self._runs.scene.steps), flushes=order.flushes)
         kills = kills[order.hand :: order.hands]
-        for kill in kills:
+        for kill in kills[order.seed % order.stride :: order.stride]:
             self._kill_at(kill)
         if self._runs.scene.living is None:
             for kill in self._random.sample(kills, min(order.twice, len(kills))):

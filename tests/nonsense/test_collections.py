@@ -254,11 +254,11 @@ class Notes(Machine):
 
 
 def test_collections() -> None:
-    run(Collections, examples=12, steps=35)
+    run(Collections, examples=5, steps=35)
 
 
 def test_notes() -> None:
-    run(Notes, examples=4, steps=16)
+    run(Notes, examples=3, steps=16)
 
 
 @pytest.mark.soak

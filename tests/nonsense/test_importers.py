@@ -319,7 +319,7 @@ def run(name: str, bench: Bench, tmp_path: Path, **given: Any) -> None:
 
 @pytest.mark.parametrize("name", IMPORTERS)
 def test_importers(name: str, bench: Bench, tmp_path: Path) -> None:
-    run(name, bench, tmp_path, inputs=5)
+    run(name, bench, tmp_path, inputs=3)
 
 
 @pytest.mark.soak

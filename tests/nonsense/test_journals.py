@@ -120,7 +120,7 @@ class Journals(Machine):
 
 
 def test_journals() -> None:
-    run(Journals, examples=12, steps=35)
+    run(Journals, examples=5, steps=35)
 
 
 @pytest.mark.soak

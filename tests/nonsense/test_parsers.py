@@ -192,7 +192,7 @@ slow = {"note": 10}
 @pytest.mark.parametrize("name", PURE)
 def test_readers(name: str) -> None:
     reader = PURE[name]
-    fuzz(reader.read, reader.seeds, inputs=1500 // slow.get(name, 1))
+    fuzz(reader.read, reader.seeds, inputs=400 // slow.get(name, 1))
 
 
 @pytest.mark.soak
@@ -387,7 +387,7 @@ IN_FILES: Final = {
 @pytest.mark.parametrize("name", IN_FILES)
 def test_files(name: str, place: Place) -> None:
     use, seeds = IN_FILES[name]
-    fuzz(lambda data: use(place, data), seeds, inputs=120)
+    fuzz(lambda data: use(place, data), seeds, inputs=40)
 
 
 @pytest.mark.soak

@@ -231,11 +231,11 @@ class SettingsAndJobs(Machine):
 
 
 def test_records() -> None:
-    run(Plans, examples=9, steps=30)
+    run(Plans, examples=4, steps=30)
 
 
 def test_settings_and_jobs() -> None:
-    run(SettingsAndJobs, examples=6, steps=25)
+    run(SettingsAndJobs, examples=3, steps=25)
 
 
 @pytest.mark.soak

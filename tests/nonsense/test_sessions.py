@@ -290,7 +290,7 @@ class Sessions(Machine):
 
 
 def test_sessions() -> None:
-    run(Sessions, examples=10, steps=35)
+    run(Sessions, examples=5, steps=35)
 
 
 @pytest.mark.soak
