@@ -603,6 +603,9 @@ def test_modes(root: Path) -> None:
     (root / "cache").mkdir(mode=0o700)
     (root / "cache/x.json").write_text("{}")
     (root / "notes/plan.md").chmod(0o200)
+    # Nobody else may enter the store: what git and editors made readable for all is not.
+    assert problems(root) == [("unreadable-mode", "notes/plan.md")]
+    root.chmod(0o755)
     found = problems(root)
     loose = [("loose-mode", place) for place in ("agents", "cache/x.json", "notes")]
     assert found == [*loose, ("unreadable-mode", "notes/plan.md")]

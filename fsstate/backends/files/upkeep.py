@@ -106,8 +106,14 @@ class FileUpkeep:
         return sorted(found)
 
     def _most_allowed(self) -> int:
-        """Which of others' permissions a file may have: those that the options give, or the store was made with."""
+        """Which of others' permissions a file may have: those that the options give, or the store was made with.
+
+        Any where nobody else may enter the store's directory: git and editors make files that all may read.
+        """
         made = self._options.file_mode
+        with contextlib.suppress(OSError):
+            if not os.stat(self._tree.root).st_mode & (stat.S_IXGRP | stat.S_IXOTH):
+                return _OTHERS
         with contextlib.suppress(OSError):
             made |= os.stat(self._tree.path(MARK), follow_symlinks=False).st_mode
         return made & _OTHERS
