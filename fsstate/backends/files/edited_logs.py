@@ -73,6 +73,13 @@ class Found(NamedTuple):
     line: LogLine
 
 
+class Glance(NamedTuple):
+    """What was read to follow a log: where knowledge begins anew, if it does, and what was appended when and where."""
+
+    begin: int | None
+    pieces: list[tuple[int, int, bytes]]
+
+
 class _Old(Protocol):
     """A log as it was before somebody edited it. What stands before `begin` is not known."""
 
@@ -153,18 +160,27 @@ class Recent:
             self._newest = (at, start, data)
             self._append(self._newest)
 
-    def follow(self, fd: int, end: int) -> None:
-        """Take note of what others appended, up to `end`. Requires: what we appended stands."""
+    def glance(self, fd: int, end: int) -> Glance:
+        """Read what others appended, up to `end`."""
         more = end - self._end
         if more < 0 or more > _WINDOW or self._newest is None:
             begin = max(0, end - _WINDOW)
-            self._start_at(begin)
-            self._append((0, begin, os.pread(fd, end - begin, begin)))
-        elif more:
-            self._append((0, self._end, os.pread(fd, more, self._end)))
-        else:
-            # It is as long as it was, and another.
-            self._pieces = deque((at, start, os.pread(fd, len(data), start)) for at, start, data in self._pieces)
+            return Glance(begin, [(0, begin, os.pread(fd, end - begin, begin))])
+        if more:
+            return Glance(None, [(0, self._end, os.pread(fd, more, self._end))])
+        # It is as long as it was, and another.
+        pieces = [(at, start, os.pread(fd, len(data), start)) for at, start, data in self._pieces]
+        return Glance(self._begin, pieces)
+
+    def follow(self, glance: Glance) -> None:
+        """Take note of it. Requires: nobody wrote to the log meanwhile, and what we appended stands."""
+        newest = self._newest
+        if glance.begin is not None:
+            self._start_at(glance.begin)
+        for piece in glance.pieces:
+            self._append(piece)
+            if piece == newest:
+                self._newest = piece
 
     def _append(self, piece: tuple[int, int, bytes]) -> None:
         self._pieces.append(piece)
@@ -272,8 +288,10 @@ def _unseen(missing: Sequence[tuple[int, LogLine]], was: _Old, fd: int, end: int
 def _is_cut(was: _Old, fd: int, end: int) -> bool:
     """Whether all that was done to a log is that its end was taken off; others may have appended to it after that.
 
-    Also when nothing of it is the same: then it is another log.
+    Also when nothing of it is the same: then it is another log. Not when the change may stand before all that is known.
     """
+    if was.begin:
+        return False
     common = _common(was, fd, end)
     before = {line.seq: line for line in entries_of(was.read(common, _COMPARED))}
     behind = log_lines.forwards(fd, common, min(end, common + _COMPARED))
