@@ -26,10 +26,11 @@ may stand further from the end than is remembered: then what is missing of the l
 somebody took off just that.
 
 Nor can it know whether an editor in place is through: it takes no lock, and writes at offsets of its own. Nothing is
-written, numbered or cut while the file changes, but one that does nothing for longer than `log_ends` waits (half a
-second once it has emptied the file, a tenth of one while that is shorter than it was) is taken to be done. It then
-writes over what was appended meanwhile: that is put back, but where it goes on with half a line, its edit may be torn
-there, and of several writers two may have given out the same seq.
+written, numbered or cut while the file changes, but one that does nothing for longer than `log_ends` waits (a second
+once it has emptied the file, half a second within a line, a tenth of one between lines) is taken to be done. Should it
+go on after that, it writes over what was appended meanwhile, and what is put back is what is missing by the rules
+above: others of the last entries may be lost, its own text may be torn where it went on, and two writers may have given
+out the same seq.
 """
 
 from __future__ import annotations

@@ -30,11 +30,12 @@ __all__ = [
 # Looked through for the highest seq, since hands and merges may have put lower seqs behind higher ones.
 _WINDOW: Final = 64 * 1024
 # In seconds. Who edits a file in place does nothing for so long only when it is done, as a rule: what we write or cut
-# before tears the file. One that is shorter than it was is most likely half written, and one that is empty about to be.
-# At most so long we wait, and so long at a time.
+# before tears the file. One that is shorter than it was may be half written, one that ends within a line most likely
+# is, and one that is empty is about to be. At most so long we wait, and so long at a time.
 _QUIET: Final = 0.02
 _QUIET_IF_SHORTER: Final = 0.1
-_QUIET_IF_EMPTY: Final = 0.5
+_QUIET_IF_TORN: Final = 0.5
+_QUIET_IF_EMPTY: Final = 1.0
 _PATIENCE: Final = 2.0
 _MOMENT: Final = 0.002
 
@@ -97,11 +98,18 @@ def await_quiet(file: Lockable, known: int = 0, own: bytes = b"") -> None:
     while time.monotonic() < deadline:
         status = os.fstat(file.fd)
         theirs = status.st_size - len(own) if ends_with(file, status.st_size, own) else status.st_size
-        quiet = _QUIET if theirs >= known else _QUIET_IF_SHORTER if theirs else _QUIET_IF_EMPTY
+        quiet = _quiet_for(file, theirs, known)
         # Another machine's clock may say that it is still to be written; then there is nothing to wait for.
         if not 0 <= time.time_ns() - status.st_mtime_ns < quiet * 1e9:
             return
         time.sleep(_MOMENT)
+
+
+def _quiet_for(file: Lockable, end: int, known: int) -> float:
+    """For how many seconds nobody goes on with a file that ends there, and had `known` bytes, unless it is whole."""
+    if end and not ends_with(file, end, b"\n"):
+        return _QUIET_IF_TORN
+    return _QUIET if end >= known else _QUIET_IF_SHORTER if end else _QUIET_IF_EMPTY
 
 
 def find_tail(file: Lockable, end: int, known: Tail | None) -> Tail:

@@ -547,23 +547,23 @@ class LogFile:
 
         The file is longer than that if somebody writes to it meanwhile.
         """
-        end = os.fstat(file.fd).st_size
-        sound = self._sound_end(file, end)
-        if sound < end:
+        sound, state = self._sound_end(file)
+        if sound < state[0]:
             # Unless it is what an editor is about to go on with.
-            await_quiet(file, end + 1)
-            state = state_of(file)
-            sound = self._sound_end(file, state[0])
-            if sound < state[0]:
-                self._cut(file, sound, state)
-        if sound and os.pread(file.fd, 1, sound - 1) not in (b"\n", b""):
+            await_quiet(file)
+            sound, state = self._sound_end(file)
+        if sound < state[0]:
+            self._cut(file, sound, state)
+        elif sound and not ends_with(file, sound, b"\n") and state_of(file) == state:
             write_all(file.fd, b"\n")
             sound += 1
         return sound
 
-    def _sound_end(self, file: Lockable, end: int) -> int:
-        known = self._tail.end if self._tail is not None and self._tail.end < end else 0
-        return log_lines.sound_end(file.fd, end, known)
+    def _sound_end(self, file: Lockable) -> tuple[int, tuple[int, ...]]:
+        """Where the sound part of the file ends, and the state in which that was so."""
+        state = state_of(file)
+        known = self._tail.end if self._tail is not None and self._tail.end < state[0] else 0
+        return log_lines.sound_end(file.fd, state[0], known), state
 
     def _cut(self, file: Lockable, sound: int, state: tuple[int, ...]) -> None:
         end = state[0]
