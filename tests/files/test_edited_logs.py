@@ -60,7 +60,11 @@ def tell(journal: Journal, text: str) -> int:
 
 
 def told(path: Path) -> list[tuple[int, str]]:
-    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return rows_of(path.read_bytes())
+
+
+def rows_of(data: bytes) -> list[tuple[int, str]]:
+    rows = [json.loads(line) for line in data.splitlines()]
     return [(row["seq"], row["text"]) for row in rows]
 
 
@@ -848,4 +852,5 @@ def test_stashes_while_others_append_lose_nothing_but_what_git_itself_misses(
 
 def told_so_far(path: Path) -> Sequence[tuple[int, str]]:
     """What stands in a log that somebody appends to."""
-    return told(path) if path.read_bytes().endswith(b"\n") else told_so_far(path)
+    data = path.read_bytes()
+    return rows_of(data) if data.endswith(b"\n") else told_so_far(path)
