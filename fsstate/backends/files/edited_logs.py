@@ -30,7 +30,8 @@ written, numbered or cut while the file changes, but one that does nothing for l
 once it has emptied the file, half a second within a line, a tenth of one between lines) is taken to be done. Should it
 go on after that, it writes over what was appended meanwhile, and what is put back is what is missing by the rules
 above: others of the last entries may be lost, its own text may be torn where it went on, and two writers may have given
-out the same seq.
+out the same seq. And one that reads while an entry is being written may save the half of it, as a line that is none;
+the entry is put back.
 """
 
 from __future__ import annotations

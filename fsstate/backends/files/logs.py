@@ -76,6 +76,8 @@ _FEW: Final = 10
 # In seconds: so long who removes a log may take to make it anew, and so often we look.
 _GAP: Final = 0.05
 _MOMENT: Final = 0.002
+# The same, of who appends without the lock, as other programs may.
+_GROWTH: Final = 0.01
 
 
 class Gatekeeper(Protocol):
@@ -423,7 +425,6 @@ class LogFile:
             if tail is not None:
                 return tail
             self._tail = None
-            await_quiet(file, self._recent.end)
         raise StorageError("append to (somebody writes to it all the time)", self.path, errno.EBUSY)
 
     def _seen(self, file: Lockable) -> Tail | None:
@@ -436,10 +437,18 @@ class LogFile:
         tail = find_tail(file, end, self._tail)
         glance = self._recent.glance(file.fd, end)
         if not self._recent.stands(file.fd) or state_of(file) != state:
+            self._await_writer(file, end)
             return None
         self._recent.follow(glance)
         tail.state = state
         return tail
+
+    def _await_writer(self, file: Lockable, end: int) -> None:
+        """Wait for who writes to a file that ended there; not for long where lines are added only."""
+        if os.fstat(file.fd).st_size > end and self._recent.stands(file.fd):
+            time.sleep(_GROWTH)
+        else:
+            await_quiet(file, self._recent.end)
 
     def _is_edited(self, file: Lockable) -> bool:
         """Whether anybody but fsstate may have changed the log since we appended to it.
