@@ -563,7 +563,8 @@ class LogFile:
             sound, state = self._sound_end(file)
         if sound < state[0]:
             self._cut(file, sound, state)
-        elif sound and not ends_with(file, sound, b"\n") and state_of(file) == state:
+            state = state_of(file, sound)
+        if sound and not ends_with(file, sound, b"\n") and state_of(file) == state:
             write_all(file.fd, b"\n")
             sound += 1
         return sound
