@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from fsstate.backends.base import LOG, LogLine, Ref
-from fsstate.backends.files import FileBackend, births, edited_logs, logs
+from fsstate.backends.files import FileBackend, births, edited_logs, log_ends, log_lines, logs
 from fsstate.backends.files.tree import flush_data, write_all
 from fsstate.errors import OutcomeUnknownError, StorageError
 from fsstate.journal import Journal
@@ -60,7 +60,11 @@ def tell(journal: Journal, text: str) -> int:
 
 
 def told(path: Path) -> list[tuple[int, str]]:
-    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return rows_of(path.read_bytes())
+
+
+def rows_of(data: bytes) -> list[tuple[int, str]]:
+    rows = [json.loads(line) for line in data.splitlines()]
     return [(row["seq"], row["text"]) for row in rows]
 
 
@@ -423,6 +427,115 @@ def test_another_log_in_its_place_gets_nothing_of_the_old_one(journal: Journal, 
     assert told(path) == [(1, "other"), (4, "new")]
 
 
+# -- (f) while an editor in place is halfway
+
+
+class Halfway:
+    """An editor in place that has emptied the log, and fills it again when it is told to."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path = path
+        self._data = data
+        self._file: Any = None
+
+    def empty(self) -> None:
+        """Do so, once."""
+        if self._file is None:
+            self._file = self._path.open("wb", buffering=0)
+
+    def fill(self) -> None:
+        """Do so, once, if it is empty."""
+        if self._file is not None and not self._file.closed:
+            self._file.write(self._data)
+            self._file.close()
+
+
+def act_before(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], name: str, where: object = logs) -> None:
+    """Have a person act each time before something is done."""
+    does = getattr(where, name)
+
+    def do(*arguments: Any) -> Any:
+        act()
+        return does(*arguments)
+
+    monkeypatch.setattr(where, name, do)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize(("name", "where"), [("sound_end", log_lines), ("find_tail", logs)])
+def test_an_append_is_not_numbered_for_half_an_edit(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, name: str, where: object, stale: bool
+) -> None:
+    """Who looks at the log's end at the very moment at which it is empty looks again, and forgets nothing."""
+    path = Path(journal.path)
+    read = path.read_bytes()
+    with Store(path.parents[1]) as second:
+        assert tell(journal, "mine") == 4
+        assert tell(second.journal("audit", "trail"), "theirs") == 5
+        with monkeypatch.context() as patch:
+            editor = Halfway(path, (read if stale else path.read_bytes()).replace(b"mark", b"kram"))
+            act_before(patch, editor.empty, name, where)
+            act_before(patch, editor.fill, "await_quiet")
+            act_before(patch, editor.fill, "write_all")
+            seq = tell(journal, "next")
+    rows = told(path)
+    assert rows[:4] == [*marked(b"kram"), (4, "mine")]
+    assert sorted(text for _, text in rows[4:]) == ["next", "theirs"]
+    assert (seq, "next") in rows
+    assert len({seq for seq, _ in rows}) == len(rows)
+
+
+def test_nothing_is_cut_off_under_an_editor_that_has_emptied_the_log(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our line comes to stand in the empty file. Who took it off as the editor writes would take that along."""
+    tell(journal, "one")
+    editor = Halfway(path, path.read_bytes().replace(b"mark", b"kram"))
+    act_before(monkeypatch, editor.empty, "write_all")
+    act_before(monkeypatch, editor.fill, "ftruncate", os)
+    # A busy machine may take its time.
+    monkeypatch.setattr(log_ends, "_QUIET_IF_EMPTY", 10)
+    appending = threading.Thread(target=tell, args=(journal, "two"))
+    appending.start()
+    wait_until(lambda: b'"two"' in path.read_bytes())
+    # Longer than a log may stand still that is not empty.
+    time.sleep(2 * log_ends._QUIET_IF_SHORTER)
+    editor.fill()
+    appending.join()
+    rows = told(path)
+    assert rows[:-1] == [*marked(b"kram"), (4, "one")]
+    assert rows[-1][1] == "two"
+
+
+def test_half_a_line_is_not_cut_off_once_somebody_goes_on_with_it(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = path.read_bytes()
+    store.close()
+    path.write_bytes(read[:-10])
+    act_before(monkeypatch, lambda: path.write_bytes(read), "cut_at")
+    with Store(store.path) as again:
+        assert tell(again.journal("audit", "trail"), "next") == 4
+    assert told(path) == [*START, (4, "next")]
+
+
+def test_an_edit_in_place_of_what_is_not_remembered_takes_nothing_along(
+    root: Path, journal: Journal, path: Path
+) -> None:
+    """It looks as if the end had been taken off, and nothing else."""
+    journal.append("note", text="x" * 2 * edited_logs._WINDOW)
+    with Store(root) as second:
+        again = second.journal("audit", "trail")
+        assert tell(again, "seen") == 5
+        read = path.read_bytes()
+        assert [tell(again, "one"), tell(again, "two")] == [6, 7]
+        in_place(path, read.replace(b"mark", b"kram"))
+        assert tell(again, "next") == 8
+    rows = told(path)
+    assert rows[:3] == marked(b"kram")
+    assert rows[4:] == [(5, "seen"), (6, "one"), (7, "two"), (8, "next")]
+
+
 # -- other processes of fsstate
 
 
@@ -663,8 +776,9 @@ def test_real_editors_and_writers_lose_nothing_of_each_other(path: Path, editor:
         assert mark in {text for _, text in told_so_far(path)}
     expected = Counter([*(text for writer in writers for text in writer.end()), "calm", mark, "calm"])
     assert mark != "mark"
-    assert Counter(text for _, text in told(path)) == expected
-    seqs = [seq for seq, _ in told(path)]
+    rows = told_so_far(path)
+    assert Counter(text for _, text in rows) == expected
+    seqs = [seq for seq, _ in rows]
     assert len(seqs) == len(set(seqs))
 
 
@@ -738,5 +852,13 @@ def test_stashes_while_others_append_lose_nothing_but_what_git_itself_misses(
 
 
 def told_so_far(path: Path) -> Sequence[tuple[int, str]]:
-    """What stands in a log that somebody appends to."""
-    return told(path) if path.read_bytes().endswith(b"\n") else told_so_far(path)
+    """What stands in a log that somebody appends to and edits.
+
+    An editor may have read a line while it was written, and saved the half of it; the whole line is put back.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    if not lines[-1].endswith(b"\n"):
+        return told_so_far(path)
+    halves = [line for line in lines if not line.endswith(b"}\n")]
+    assert len(halves) <= 1, "only what is appended at the very moment can be half written"
+    return rows_of(b"".join(line for line in lines if line not in halves))

@@ -20,9 +20,18 @@ What an editor saw and removed must stay removed. These tell the one from the ot
 All times are the file system's own, of the same file system: its clock ticks coarsely, and need not be ours.
 
 What this cannot know: an editor that read more than two seconds before it saved over a log in place, and did not mind
-that it had changed; what another process appended, and died before it looked again; of a log that is edited in place,
-a change that keeps its length further from the end than is remembered; and whether somebody who takes out an older
-version from git has kept what was appended in the instant before.
+that it had changed; what another process appended, and died before it looked again; and whether somebody who takes out
+an older version from git has kept what was appended in the instant before. Of a log that is edited in place the change
+may stand further from the end than is remembered: then what is missing of the last two seconds is put back, also if
+somebody took off just that.
+
+Nor can it know whether an editor in place is through: it takes no lock, and writes at offsets of its own. Nothing is
+written, numbered or cut while the file changes, but one that does nothing for longer than `log_ends` waits (a second
+once it has emptied the file, half a second within a line, a tenth of one between lines) is taken to be done. Should it
+go on after that, it writes over what was appended meanwhile, and what is put back is what is missing by the rules
+above: others of the last entries may be lost, its own text may be torn where it went on, and two writers may have given
+out the same seq. And one that reads while an entry is being written may save the half of it, as a line that is none;
+the entry is put back.
 """
 
 from __future__ import annotations
@@ -69,6 +78,13 @@ class Found(NamedTuple):
 
     start: int
     line: LogLine
+
+
+class Glance(NamedTuple):
+    """What was read to follow a log: where knowledge begins anew, if it does, and what was appended when and where."""
+
+    begin: int | None
+    pieces: list[tuple[int, int, bytes]]
 
 
 class _Old(Protocol):
@@ -151,18 +167,27 @@ class Recent:
             self._newest = (at, start, data)
             self._append(self._newest)
 
-    def follow(self, fd: int, end: int) -> None:
-        """Take note of what others appended, up to `end`. Requires: what we appended stands."""
+    def glance(self, fd: int, end: int) -> Glance:
+        """Read what others appended, up to `end`."""
         more = end - self._end
         if more < 0 or more > _WINDOW or self._newest is None:
             begin = max(0, end - _WINDOW)
-            self._start_at(begin)
-            self._append((0, begin, os.pread(fd, end - begin, begin)))
-        elif more:
-            self._append((0, self._end, os.pread(fd, more, self._end)))
-        else:
-            # It is as long as it was, and another.
-            self._pieces = deque((at, start, os.pread(fd, len(data), start)) for at, start, data in self._pieces)
+            return Glance(begin, [(0, begin, os.pread(fd, end - begin, begin))])
+        if more:
+            return Glance(None, [(0, self._end, os.pread(fd, more, self._end))])
+        # It is as long as it was, and another.
+        pieces = [(at, start, os.pread(fd, len(data), start)) for at, start, data in self._pieces]
+        return Glance(self._begin, pieces)
+
+    def follow(self, glance: Glance) -> None:
+        """Take note of it. Requires: nobody wrote to the log meanwhile, and what we appended stands."""
+        newest = self._newest
+        if glance.begin is not None:
+            self._start_at(glance.begin)
+        for piece in glance.pieces:
+            self._append(piece)
+            if piece == newest:
+                self._newest = piece
 
     def _append(self, piece: tuple[int, int, bytes]) -> None:
         self._pieces.append(piece)
@@ -270,8 +295,10 @@ def _unseen(missing: Sequence[tuple[int, LogLine]], was: _Old, fd: int, end: int
 def _is_cut(was: _Old, fd: int, end: int) -> bool:
     """Whether all that was done to a log is that its end was taken off; others may have appended to it after that.
 
-    Also when nothing of it is the same: then it is another log.
+    Also when nothing of it is the same: then it is another log. Not when the change may stand before all that is known.
     """
+    if was.begin:
+        return False
     common = _common(was, fd, end)
     before = {line.seq: line for line in entries_of(was.read(common, _COMPARED))}
     behind = log_lines.forwards(fd, common, min(end, common + _COMPARED))

@@ -15,6 +15,7 @@ __all__ = [
     "await_quiet",
     "content",
     "continued",
+    "cut_at",
     "ends_with",
     "find_tail",
     "first_line",
@@ -29,11 +30,12 @@ __all__ = [
 # Looked through for the highest seq, since hands and merges may have put lower seqs behind higher ones.
 _WINDOW: Final = 64 * 1024
 # In seconds. Who edits a file in place does nothing for so long only when it is done, as a rule: what we write or cut
-# before tears the file. One that is shorter than it was is most likely half written, and one that is empty about to be.
-# At most so long we wait, and so long at a time.
+# before tears the file. One that is shorter than it was may be half written, one that ends within a line most likely
+# is, and one that is empty is about to be. At most so long we wait, and so long at a time.
 _QUIET: Final = 0.02
 _QUIET_IF_SHORTER: Final = 0.1
-_QUIET_IF_EMPTY: Final = 0.5
+_QUIET_IF_TORN: Final = 0.5
+_QUIET_IF_EMPTY: Final = 1.0
 _PATIENCE: Final = 2.0
 _MOMENT: Final = 0.002
 
@@ -68,24 +70,46 @@ def ends_with(file: Lockable, end: int, data: bytes) -> bool:
     return 0 < len(data) <= end and os.pread(file.fd, len(data), end - len(data)) == data
 
 
-def take_off(file: Lockable, data: bytes) -> None:
-    """Cut off what came to stand behind an edit."""
-    end = os.fstat(file.fd).st_size
-    if ends_with(file, end, data):
-        os.ftruncate(file.fd, end - len(data))
+def cut_at(file: Lockable, end: int, state: tuple[int, ...]) -> bool:
+    """Cut off what stands behind `end`, unless somebody has written since `state`. Says whether it did.
+
+    Requires: `await_quiet`, or that nobody edits the file. Else an editor that has emptied it may fill it this instant.
+    """
+    is_unchanged = state_of(file) == state
+    if is_unchanged:
+        os.ftruncate(file.fd, end)
+    return is_unchanged
 
 
-def await_quiet(file: Lockable, known: int = 0) -> None:
-    """Wait until nobody has written for a moment to a file that was `known` to have so many bytes."""
+def take_off(file: Lockable, data: bytes, known: int) -> None:
+    """Cut off what came to stand behind an edit, once nobody goes on with that, of a file that had `known` bytes."""
+    await_quiet(file, known, data)
+    state = state_of(file)
+    if ends_with(file, state[0], data):
+        cut_at(file, state[0] - len(data), state)
+
+
+def await_quiet(file: Lockable, known: int = 0, own: bytes = b"") -> None:
+    """Wait until nobody has written for a moment to a file that was `known` to have so many bytes.
+
+    What we wrote of our `own` to its end does not count: an editor may have emptied it before that.
+    """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         status = os.fstat(file.fd)
-        is_whole = status.st_size >= known
-        quiet = _QUIET if is_whole else _QUIET_IF_SHORTER if status.st_size else _QUIET_IF_EMPTY
+        theirs = status.st_size - len(own) if ends_with(file, status.st_size, own) else status.st_size
+        quiet = _quiet_for(file, theirs, known)
         # Another machine's clock may say that it is still to be written; then there is nothing to wait for.
         if not 0 <= time.time_ns() - status.st_mtime_ns < quiet * 1e9:
             return
         time.sleep(_MOMENT)
+
+
+def _quiet_for(file: Lockable, end: int, known: int) -> float:
+    """For how many seconds nobody goes on with a file that ends there, and had `known` bytes, unless it is whole."""
+    if end and not ends_with(file, end, b"\n"):
+        return _QUIET_IF_TORN
+    return _QUIET if end >= known else _QUIET_IF_SHORTER if end else _QUIET_IF_EMPTY
 
 
 def find_tail(file: Lockable, end: int, known: Tail | None) -> Tail:

@@ -39,6 +39,7 @@ from fsstate.backends.files.log_ends import (
     Tail,
     await_quiet,
     content,
+    cut_at,
     ends_with,
     find_tail,
     first_line,
@@ -75,6 +76,8 @@ _FEW: Final = 10
 # In seconds: so long who removes a log may take to make it anew, and so often we look.
 _GAP: Final = 0.05
 _MOMENT: Final = 0.002
+# The same, of who appends without the lock, as other programs may.
+_GROWTH: Final = 0.01
 
 
 class Gatekeeper(Protocol):
@@ -185,9 +188,9 @@ class LogFile:
                 tail.state = state_of(file, tail.end)
                 self._tail = tail
                 if len(tail.state) == 1 and not self._is_where_it_was(file, tail, data):
+                    self._untold, self._highest, self._tail = data, tail.seq, None
                     # Before anybody appends behind it: it is numbered for another end of the log.
-                    take_off(file, data)
-                    self._untold, self._highest = data, tail.seq
+                    self._ready_tail()
                     return False
         finally:
             self._unlock()
@@ -407,9 +410,7 @@ class LogFile:
         assert file is not None
         if self._tail is None or self._tail.state != state_of(file):
             self._tail = self._followed(file)
-            self._recent.follow(file.fd, self._tail.end)
             self._tail.seq = max(self._tail.seq, self._highest)
-            self._tail.state = state_of(file, self._tail.end)
         return self._tail
 
     def _followed(self, file: Lockable) -> Tail:
@@ -419,11 +420,35 @@ class LogFile:
                 # Nothing of what was known of it holds.
                 self._tail = None
                 self._take_note(self._settled_edit(file))
-            tail = self._put_back(file, find_tail(file, self._mend(file), self._tail))
+            seen = self._seen(file)
+            tail = None if seen is None else self._put_back(file, seen)
             if tail is not None:
                 return tail
             self._tail = None
         raise StorageError("append to (somebody writes to it all the time)", self.path, errno.EBUSY)
+
+    def _seen(self, file: Lockable) -> Tail | None:
+        """The end of the file as it is at one moment; None when somebody writes to it at this one.
+
+        Who takes half of an edit for the log gives out seqs again, and forgets what it is to put back.
+        """
+        end = self._mend(file)
+        state = state_of(file, end)
+        tail = find_tail(file, end, self._tail)
+        glance = self._recent.glance(file.fd, end)
+        if not self._recent.stands(file.fd) or state_of(file) != state:
+            self._await_writer(file, end)
+            return None
+        self._recent.follow(glance)
+        tail.state = state
+        return tail
+
+    def _await_writer(self, file: Lockable, end: int) -> None:
+        """Wait for who writes to a file that ended there; not for long where lines are added only."""
+        if os.fstat(file.fd).st_size > end and self._recent.stands(file.fd):
+            time.sleep(_GROWTH)
+        else:
+            await_quiet(file, self._recent.end)
 
     def _is_edited(self, file: Lockable) -> bool:
         """Whether anybody but fsstate may have changed the log since we appended to it.
@@ -441,7 +466,7 @@ class LogFile:
             # Others' trims leave the last entry in the log, as a rule, and are done when they can be seen.
             if self._untold or not self._recent.is_in(file.fd, os.fstat(file.fd).st_size):
                 # Git and vim make the file first, and fill it then.
-                await_quiet(file, self._recent.end if old is None else 1)
+                await_quiet(file, self._recent.end if old is None else 1, data)
             state = state_of(file)
             end = state[0]
             # What it lacks of what we wrote earlier belongs before that.
@@ -465,12 +490,12 @@ class LogFile:
     def _put_back(self, file: Lockable, tail: Tail) -> Tail | None:
         """Append again what was appended here and an editor did not see. Returns the new end; what it says lasts.
 
-        None when somebody edited the log meanwhile, again.
+        None when the log is to be looked at anew: somebody edited it meanwhile, again, or something was cut off.
         """
         if rest := remains_of([*self._lost, *entries_of(self._untold)], file.fd, tail.end):
             # The editor wrote over the beginning of it, and ended before its end did.
-            os.ftruncate(file.fd, tail.end - rest)
-            tail = find_tail(file, tail.end - rest, None)
+            cut_at(file, tail.end - rest, tail.state)
+            return None
         if self._lost:
             return self._append_lost(file, tail)
         if self._standing:
@@ -496,9 +521,8 @@ class LogFile:
         self._make_durable(file, before.end, tail)
         if not self._is_where_it_was(file, tail, data):
             # Numbered for another end of the log.
-            take_off(file, data)
+            take_off(file, data, before.end)
             return None
-        self._recent.follow(file.fd, before.end)
         self._recent.add(data, before.end, written_at(file, tail))
         self._lost, self._highest = [], max(self._highest, last)
         _logger.warning(
@@ -528,37 +552,44 @@ class LogFile:
         return bool(self._lost) or file is None or not (file.is_current() and self._recent.stands(file.fd))
 
     def _mend(self, file: Lockable) -> int:
-        """Cut off what a crash left at the end, and give a last line its newline. Returns the end."""
-        sound, end = self._sound_end(file)
-        if sound < end:
+        """Cut off what a crash left at the end, and give a last line its newline. Returns the end.
+
+        The file is longer than that if somebody writes to it meanwhile.
+        """
+        sound, state = self._sound_end(file)
+        if sound < state[0]:
             # Unless it is what an editor is about to go on with.
             await_quiet(file)
-            sound, end = self._sound_end(file)
-        if sound < end:
-            self._cut(file, sound, end)
-        if sound and os.pread(file.fd, 1, sound - 1) not in (b"\n", b""):
+            sound, state = self._sound_end(file)
+        if sound < state[0]:
+            self._cut(file, sound, state)
+            state = state_of(file, sound)
+        if sound and not ends_with(file, sound, b"\n") and state_of(file) == state:
             write_all(file.fd, b"\n")
             sound += 1
         return sound
 
-    def _sound_end(self, file: Lockable) -> tuple[int, int]:
-        end = os.fstat(file.fd).st_size
-        known = self._tail.end if self._tail is not None and self._tail.end < end else 0
-        return log_lines.sound_end(file.fd, end, known), end
+    def _sound_end(self, file: Lockable) -> tuple[int, tuple[int, ...]]:
+        """Where the sound part of the file ends, and the state in which that was so."""
+        state = state_of(file)
+        known = self._tail.end if self._tail is not None and self._tail.end < state[0] else 0
+        return log_lines.sound_end(file.fd, state[0], known), state
 
-    def _cut(self, file: Lockable, sound: int, end: int) -> None:
+    def _cut(self, file: Lockable, sound: int, state: tuple[int, ...]) -> None:
+        end = state[0]
         debris = os.pread(file.fd, min(_MOST_DEBRIS, end - sound), sound)
-        _logger.warning(
-            "%s: removed %d bytes at its end that are no entry (a crash during an append leaves such): %r",
-            self.path, end - sound, debris[:200],
-        )  # fmt: skip
         if b"\n" in debris.strip(b"\0"):
             # Whole lines behind zeros: no crash leaves acknowledged ones there, but a failing disk might.
             folder = self._tree.make(_QUARANTINE)
             with self._staging.create(debris) as staged:
                 staged.move(folder, f"{_file_name(self.ref)}.{os.urandom(4).hex()}")
-            _logger.warning("%s: what was removed has whole lines; it is kept in %s", self.path, folder.path)
-        os.ftruncate(file.fd, sound)
+            _logger.warning("%s: its end has whole lines that are damaged; it is kept in %s", self.path, folder.path)
+        if not cut_at(file, sound, state):
+            return
+        _logger.warning(
+            "%s: removed %d bytes at its end that are no entry (a crash during an append leaves such): %r",
+            self.path, end - sound, debris[:200],
+        )  # fmt: skip
         # Else the next append may last without the cut: what is left of the debris then stands behind it, as a line.
         self._flush_data(file)
 
