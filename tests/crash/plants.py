@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from fsstate.backends.files import renames
+from fsstate.backends.files import log_lines, renames
 
 __all__ = ["PLANTS"]
 
@@ -134,9 +134,9 @@ def parent_not_flushed() -> None:
     _skip("fsync", skip)
 
 
-def tail_not_cut() -> None:
-    """What a crash left at the end of a log is said to be cut off, and is not."""
-    os.ftruncate = lambda fd, length: None  # noqa: ARG005
+def tail_taken_for_sound() -> None:
+    """What a crash left at the end of a log stays there, and entries are appended behind it."""
+    log_lines.sound_end = lambda fd, end, known: end  # noqa: ARG005
 
 
 def _only_plain_renames() -> None:
@@ -171,6 +171,6 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     plant.__name__: plant
     for plant in (
         no_data_flush, no_directory_flush, in_place, unlink_then_rename, exchange_in_steps, exchange_not_flushed,
-        acknowledged_too_early, parent_not_flushed, tail_not_cut,
+        acknowledged_too_early, parent_not_flushed, tail_taken_for_sound,
     )
 }  # fmt: skip

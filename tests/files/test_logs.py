@@ -403,6 +403,8 @@ def test_a_log_is_replaced_while_others_append_to_it(backend: FileBackend, root:
     threads = [
         threading.Thread(target=lambda each=each: [append(each) for _ in range(50)]) for each in (backend, others)
     ]
+    for _ in range(20):
+        append(backend)
     for thread in threads:
         thread.start()
     for _ in range(20):
@@ -410,7 +412,7 @@ def test_a_log_is_replaced_while_others_append_to_it(backend: FileBackend, root:
     for thread in threads:
         thread.join()
     others.close()
-    assert seqs(backend) == list(range(21, 102))
+    assert seqs(backend) == list(range(21, 122))
 
 
 def test_a_replaced_log_goes_on_behind_the_highest_seq(backend: FileBackend, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,6 +240,8 @@ class Place:
         path = self.root / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+        # Else whoever appends would wait: somebody might be writing it still.
+        os.utime(path, (0, 0))
         return path
 
 

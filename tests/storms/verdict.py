@@ -135,7 +135,6 @@ def _left_behind(store: Store, root: Path) -> Iterator[str]:
     yield from (str(problem) for part in parts for problem in part.problems())
     yield from (f"{conflict} is left over" for conflict in store.conflicts())
     yield from (f"{path} is left over" for path in _files(root / ".fsstate/staging"))
-    yield from (f"{path} is left over" for path in root.parent.glob(f"{root.name}.*-*"))
 
 
 def _touch(document: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
@@ -367,7 +367,17 @@ class FileBackend:
         wait = self._wait(timeout)
         with self._locks.acquire(ref, wait) as lock:
             lock.bind_to_thread()
-            return self._belongings.delete(ref, belongings, confirm, wait)
+            deleted = self._belongings.delete(ref, belongings, confirm, wait)
+        if deleted:
+            self._forget_logs([belongings])
+        return deleted
+
+    def _forget_logs(self, categories: Collection[str]) -> None:
+        """Let go of logs that are gone on purpose: who makes them anew need not wait for them to come back."""
+        with self._mutex:
+            gone = [log for ref, log in self._logs.items() if ref not in self._claims and ref.category in categories]
+        for log in gone:
+            log.forget()
 
     def footprint(self, ref: Ref, belongings: str | None) -> Footprint | None:
         self._require_open()
@@ -398,6 +408,7 @@ class FileBackend:
                         locks.enter_context(lock).bind_to_thread()
                         locked.append((index, move))
                 self._moves.move_many(locked, outcomes, wait)
+        self._forget_logs({move.belongings for move in moves if move.belongings is not None})
         return outcomes
 
     def put_back(self, source: Ref, target: Ref, *, owner: Ref | None = None) -> None:
@@ -442,7 +453,9 @@ class FileBackend:
 
     def discard(self, category: str) -> bool:
         self._require_open()
-        return self._belongings.discard(category)
+        existed = self._belongings.discard(category)
+        self._forget_logs([category])
+        return existed
 
     def prepare(self) -> None:
         self._require_open()

@@ -387,6 +387,15 @@ class LogFile:
             self._file, self._replaced = None, file
         self._close()
 
+    def forget(self) -> None:
+        """Know nothing of the log any more: it was removed on purpose. Does nothing while another uses it."""
+        if self._leader.acquire(blocking=False):
+            try:
+                self._forget()
+                self._close()
+            finally:
+                self._leader.release()
+
     def _forget(self) -> None:
         """Begin anew: there is no log any more."""
         self._recent.clear()
