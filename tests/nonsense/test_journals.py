@@ -107,6 +107,8 @@ class Journals(Machine):
     def check_out(self) -> None:
         if self.put_back is not None:
             self.put_back()
+            # A program that goes on gives out none of its numbers again; the model knows of no such program.
+            self.pair.reopen()
 
     @rule()
     def remove(self) -> None:
