@@ -337,7 +337,7 @@ def test_a_directory_that_may_not_be_written_to_is_copied_to_memory(root: Path) 
         add(open_cache(backend), 1)
     code = f"""
 import os
-from fsstate.backends.files import FileBackend, cache
+from fsstate.backends.files import FileBackend, cache, guarding
 os.setgid(65534); os.setuid(65534)
 cache = FileBackend({str(root / "open")!r}).cache("numbers", {SCHEMA!r})
 count = lambda visit: visit.db.execute("SELECT count(*) FROM numbers").fetchone()

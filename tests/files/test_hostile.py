@@ -276,7 +276,9 @@ def test_names_at_the_length_limit(backend: FileBackend) -> None:
 # -- systems that refuse
 
 AS_NOBODY = """
-import pathlib
+import ctypes, pathlib
+# What is loaded at the first write may not be readable to others.
+import fsstate.backends.files.guarding
 os.setgid(65534); os.setuid(65534)
 b = FileBackend(root)
 """

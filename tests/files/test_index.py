@@ -420,6 +420,7 @@ def test_a_folder_that_may_not_be_read_is_named(root: Path) -> None:
     code = f"""
 import os
 from fsstate import StorageError, Store
+from fsstate.backends.files import guarding
 from fsstate.options import StoreOptions
 from fsstate.record_types import RecordType
 # What is imported may not be readable to others.
