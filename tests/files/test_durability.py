@@ -103,11 +103,11 @@ def test_what_a_failed_append_left_is_cut_off_for_good(root: Path, tmp_path: Pat
     code = (
         WARM
         + """
-    from fsstate.backends.files import logs
+    from fsstate.backends.files import log_writing
     def write_half(fd, data):
         os.write(fd, data[: len(data) // 2])
         raise OSError(28, "full")
-    logs.write_all = write_half
+    log_writing.write_all = write_half
     try:
         os.write(2, b"MARK"); b.append(log, lambda _: [b"{}"])
     except StorageError:

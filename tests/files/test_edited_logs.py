@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from fsstate.backends.base import LOG, LogLine, Ref
-from fsstate.backends.files import FileBackend, births, edited_logs, log_ends, log_lines, logs
+from fsstate.backends.files import FileBackend, births, edited_logs, log_ends, log_following, log_lines, log_writing
 from fsstate.backends.files.tree import flush_data, write_all
 from fsstate.errors import OutcomeUnknownError, StorageError
 from fsstate.journal import Journal
@@ -106,7 +106,7 @@ def during_flush(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> 
         next(acts, lambda: None)()
         flush_data(fd)
 
-    monkeypatch.setattr(logs, "flush_data", act_and_flush)
+    monkeypatch.setattr(log_writing, "flush_data", act_and_flush)
 
 
 @SAVES
@@ -158,7 +158,7 @@ def test_of_many_that_share_a_flush_each_is_told_what_became_of_it(
 
     # The leader waits at the gate until all have lined up behind it.
     log = backend._log(REF)
-    with log._leader:
+    with log._access.alone:
         tasks = [threading.Thread(target=append, args=(text,)) for text in ("a", "b", "c")]
         for task in tasks:
             task.start()
@@ -234,7 +234,7 @@ def test_what_is_put_back_is_flushed_and_kept_while_that_fails(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as full:
-        full.setattr(logs, "flush_data", fail)
+        full.setattr(log_writing, "flush_data", fail)
         with pytest.raises(StorageError):
             tell(journal, "refused")
     assert tell(journal, "two") == 5
@@ -283,7 +283,7 @@ def test_a_writer_in_place_writes_over_what_is_being_appended(
             write_all(fd, data)
             editor.write(read[: len(data) - 20] if rest else read)
 
-    monkeypatch.setattr(logs, "write_all", write_under_an_editor)
+    monkeypatch.setattr(log_writing, "write_all", write_under_an_editor)
     seq = tell(journal, "new")
     if rest:
         # All that the editor left is a piece of its first lines.
@@ -305,7 +305,7 @@ def test_an_append_that_comes_to_stand_behind_an_edit_in_place_is_numbered_for_i
             path.write_bytes(saved)
         write_all(fd, data)
 
-    monkeypatch.setattr(logs, "write_all", write_behind_an_edit)
+    monkeypatch.setattr(log_writing, "write_all", write_behind_an_edit)
     seq = tell(journal, "two")
     assert told(path) == [*marked(mark), (4, "one"), (seq, "two")]
 
@@ -450,7 +450,7 @@ class Halfway:
             self._file.close()
 
 
-def act_before(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], name: str, where: object = logs) -> None:
+def act_before(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], name: str, where: object) -> None:
     """Have a person act each time before something is done."""
     does = getattr(where, name)
 
@@ -462,7 +462,7 @@ def act_before(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], name:
 
 
 @pytest.mark.parametrize("stale", [False, True])
-@pytest.mark.parametrize(("name", "where"), [("sound_end", log_lines), ("find_tail", logs)])
+@pytest.mark.parametrize(("name", "where"), [("sound_end", log_lines), ("find_tail", log_following)])
 def test_an_append_is_not_numbered_for_half_an_edit(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, name: str, where: object, stale: bool
 ) -> None:
@@ -475,8 +475,9 @@ def test_an_append_is_not_numbered_for_half_an_edit(
         with monkeypatch.context() as patch:
             editor = Halfway(path, (read if stale else path.read_bytes()).replace(b"mark", b"kram"))
             act_before(patch, editor.empty, name, where)
-            act_before(patch, editor.fill, "await_quiet")
-            act_before(patch, editor.fill, "write_all")
+            for module in (log_following, log_writing):
+                act_before(patch, editor.fill, "await_quiet", module)
+            act_before(patch, editor.fill, "write_all", log_writing)
             seq = tell(journal, "next")
     rows = told(path)
     assert rows[:4] == [*marked(b"kram"), (4, "mine")]
@@ -491,7 +492,7 @@ def test_nothing_is_cut_off_under_an_editor_that_has_emptied_the_log(
     """Our line comes to stand in the empty file. Who took it off as the editor writes would take that along."""
     tell(journal, "one")
     editor = Halfway(path, path.read_bytes().replace(b"mark", b"kram"))
-    act_before(monkeypatch, editor.empty, "write_all")
+    act_before(monkeypatch, editor.empty, "write_all", log_writing)
     act_before(monkeypatch, editor.fill, "ftruncate", os)
     # A busy machine may take its time.
     monkeypatch.setattr(log_ends, "_QUIET_IF_EMPTY", 10)
@@ -513,7 +514,7 @@ def test_half_a_line_is_not_cut_off_once_somebody_goes_on_with_it(
     read = path.read_bytes()
     store.close()
     path.write_bytes(read[:-10])
-    act_before(monkeypatch, lambda: path.write_bytes(read), "cut_at")
+    act_before(monkeypatch, lambda: path.write_bytes(read), "cut_at", log_writing)
     with Store(store.path) as again:
         assert tell(again.journal("audit", "trail"), "next") == 4
     assert told(path) == [*START, (4, "next")]
@@ -547,7 +548,7 @@ def test_others_appends_are_no_edits(journal: Journal, path: Path, root: Path, m
     def look(*_: object, **__: object) -> None:
         pytest.fail("looked at the whole log")
 
-    monkeypatch.setattr(logs, "look_at", look)
+    monkeypatch.setattr(log_following, "look_at", look)
     other('b.append(ref, lambda _: [b\'{"text":"other"}\'] * 2)', root)
     assert tell(journal, "next") == 6
     assert [text for _, text in told(path)] == ["calm", "mark", "calm", "other", "other", "next"]
@@ -614,7 +615,7 @@ def test_little_is_remembered_of_a_log_that_grows(backend: FileBackend) -> None:
     line = b'{"fill":"%s"}' % (b"x" * 100_000)
     for _ in range(40):
         backend.append(REF, lambda _: [line])
-    recent = backend._log(REF)._recent
+    recent = backend._log(REF)._memory.recent
     assert recent
     assert 500_000 < sum(len(line.data) for _, line in recent.entries()) < edited_logs._MOST
     backend.append(REF, lambda _: [b'{"fill":"%s"}' % (b"x" * 3_000_000)])

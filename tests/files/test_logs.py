@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsstate.backends.base import LOG, BadLine, LogLine, Ref
-from fsstate.backends.files import FileBackend, logs
+from fsstate.backends.files import FileBackend, log_writing
 from fsstate.backends.files.log_lines import LARGEST_SEQ, entries, entries_backwards
 from fsstate.backends.files.tree import write_all
 from fsstate.errors import StorageError
@@ -177,7 +177,7 @@ def test_what_somebody_writes_behind_an_append_is_not_written_onto(
 
     append(backend)
     with monkeypatch.context() as during:
-        during.setattr(logs, "write_all", write_and_be_followed)
+        during.setattr(log_writing, "write_all", write_and_be_followed)
         assert append(backend) == 2
     assert append(backend) == 10
     assert seqs(backend) == [1, 2, 9, 10]
@@ -261,7 +261,7 @@ def test_a_trim_works_after_a_flush_that_failed(
 
     path.write_bytes(THREE)
     with monkeypatch.context() as patched:
-        patched.setattr("fsstate.backends.files.logs.flush_data", fail)
+        patched.setattr("fsstate.backends.files.log_writing.flush_data", fail)
         with pytest.raises(StorageError):
             append(backend)
     assert backend.trim(REF, 3) == 2

@@ -171,18 +171,14 @@ def try_out(store: Store, way: str, tries: int, until: float = 0.0) -> int:
     return count
 
 
-STREAM = pytest.mark.xfail(strict=False, reason="a claim stays where a handler raises right behind taking it")
-MARKED = [way if way != "stream" else pytest.param(way, marks=STREAM) for way in WAYS]
-
-
-@pytest.mark.parametrize("way", MARKED)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("alarm")
 def test_handlers_that_raise(store: Store, way: str) -> None:
     assert try_out(store, way, 50) > 5
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("way", MARKED)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("alarm")
 def test_handlers_that_raise_for_long(store: Store, way: str, soak_seconds: float) -> None:
     try_out(store, way, 10, time.monotonic() + soak_seconds)

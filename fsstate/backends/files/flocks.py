@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, Self
 
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, identity_of, open_regular
 
@@ -53,24 +53,24 @@ class Lockable:
         self.path = path
         self.identity = identity_of(fd)
 
-    @staticmethod
-    def open(opener: Callable[[], int | None], path: str) -> Lockable | None:
+    @classmethod
+    def open(cls, opener: Callable[[], int | None], path: str) -> Self | None:
         """Open a file with `opener`; None when that says None."""
         with opening():
             fd = opener()
             if fd is None:
                 return None
-            file = Lockable(fd, path)
+            file = cls(fd, path)
             _open.add(file)
             return file
 
     @classmethod
-    def open_file(cls, directory: Directory, name: str, flags: int, mode: int = 0o600) -> Lockable | None:
+    def open_file(cls, directory: Directory, name: str, flags: int, mode: int = 0o600) -> Self | None:
         """Open a plain file as `open_regular` does."""
         return cls.open(lambda: open_regular(directory, name, flags, mode), f"{directory.path}/{name}")
 
     @classmethod
-    def open_directory(cls, directory: Directory) -> Lockable:
+    def open_directory(cls, directory: Directory) -> Self:
         """Open a directory anew: the lock of a descriptor that others use would be theirs as well."""
         opened = cls.open(lambda: os.open(".", OPEN_DIRECTORY, dir_fd=directory.fd), directory.path)
         assert opened is not None

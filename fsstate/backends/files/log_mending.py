@@ -173,7 +173,7 @@ class _Mending:
                 os.write(staged.fd, b'{"seq":%d,%s}\n' % (self._lost_seq, TRIM_MARKER))
             if self._tree.flushes:
                 flush_data(staged.fd)
-            with contextlib.closing(staged.open_lockable()) as fresh:
+            with contextlib.closing(staged.open_lockable(Lockable)) as fresh:
                 # Locked before it has its name: who waits for the old file looks for the new one, and finds it whole.
                 fresh.lock(0)
                 staged.move(self._directory, self._name)

@@ -15,7 +15,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from fsstate.backends.files import leftovers, renames
 from fsstate.backends.files.flocks import Lockable, opening
@@ -23,6 +23,8 @@ from fsstate.backends.files.tree import Directory, Tree, write_all
 from fsstate.options import StoreOptions
 
 __all__ = ["STAGING", "Staged", "Staging"]
+
+L = TypeVar("L", bound=Lockable)
 
 STAGING: Final = ".fsstate/staging"
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -68,10 +70,10 @@ class Staged:
         assert self._directory is not None
         return self._directory, self._name
 
-    def open_lockable(self) -> Lockable:
+    def open_lockable(self, kind: type[L]) -> L:
         """Open the file once more, to lock it before it has its name and to append to it after."""
         assert self._directory is not None
-        file = Lockable.open_file(self._directory, self._name, os.O_RDWR | os.O_APPEND)
+        file = kind.open_file(self._directory, self._name, os.O_RDWR | os.O_APPEND)
         if file is None:
             raise FileNotFoundError(errno.ENOENT, "the staged file was removed", self._name)
         return file
