@@ -163,10 +163,11 @@ class Stream:
         if self._claim is None:
             raise ValueError(f"message {self.id} is not being written")
         claim, self._claim = self._claim, None
-        with contextlib.ExitStack() as stack:
-            stack.push(claim)
+        try:
             self.message = self._finish(self._finished(status))
             self._streams.remove(self.id)
+        finally:
+            claim.__exit__(None, None, None)
         return self.message
 
     def _finished(self, status: str) -> Row:

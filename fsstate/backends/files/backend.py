@@ -41,7 +41,7 @@ from fsstate.backends.files.documents import Documents, Signature
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.footprints import footprint_of
 from fsstate.backends.files.inventory import inventory
-from fsstate.backends.files.locks import RecordLock, RecordLocks
+from fsstate.backends.files.locks import HeldLocks, RecordLock, RecordLocks
 from fsstate.backends.files.logs import LogFile
 from fsstate.backends.files.mark import FORMAT, Mark
 from fsstate.backends.files.moving import Moves
@@ -159,12 +159,12 @@ class FileBackend:
     def _change_together(
         self, changes: dict[Ref, tuple[int, Ref, Change]], outcomes: list[Outcome], wait: float
     ) -> None:
-        with contextlib.ExitStack() as stack:
+        with HeldLocks() as locks:
             locked: list[tuple[int, Ref, Change]] = []
             # In one order everywhere, so that two callers never wait for each other.
             for ref in sorted(changes):
                 try:
-                    stack.enter_context(self._locks.acquire(ref, wait))
+                    locks.append(self._locks.acquire(ref, wait))
                 except FsStateError as error:
                     outcomes[changes[ref][0]] = error
                 else:
@@ -396,7 +396,7 @@ class FileBackend:
         outcomes: list[Moved] = [None] * len(moves)
         for start in range(0, len(moves), _MOVED_TOGETHER):
             together = list(enumerate(moves[start : start + _MOVED_TOGETHER], start))
-            with contextlib.ExitStack() as locks:
+            with HeldLocks() as locks:
                 locked: list[tuple[int, Move]] = []
                 # In one order everywhere, so that two callers never wait for each other.
                 together.sort(key=lambda each: each[1].ref)
@@ -405,7 +405,8 @@ class FileBackend:
                     if isinstance(lock, FsStateError):
                         outcomes[index] = lock
                     else:
-                        locks.enter_context(lock).bind_to_thread()
+                        lock.bind_to_thread()
+                        locks.append(lock)
                         locked.append((index, move))
                 self._moves.move_many(locked, outcomes, wait)
         self._forget_logs({move.belongings for move in moves if move.belongings is not None})

@@ -133,9 +133,13 @@ class Belongings:
         while (directory := self._tree.glance(folder)) is not None:
             with _lock_of(directory, folder, fcntl.LOCK_EX, timeout, deadline) as is_current:
                 if is_current:
-                    with contextlib.ExitStack() as locks:
-                        self._lock_logs(directory, folder, (timeout, deadline), locks)
+                    logs: list[Lockable] = []
+                    try:
+                        self._lock_logs(directory, folder, (timeout, deadline), logs)
                         yield directory
+                    finally:
+                        for log in logs:
+                            log.close()
                     return
         yield None
 
@@ -153,11 +157,13 @@ class Belongings:
 
     def _end_together(self, ref: Ref, folder: str, confirm: Callable[[], bool], timeout: float) -> bool:
         """End a document while nobody writes to what belongs to it, if `confirm` says so."""
-        with contextlib.ExitStack() as locks:
-            if self._tree.find(folder) is None:
-                locks.enter_context(self.closed_to_newcomers(ref.category, timeout))
-            # Also where there was none a moment ago: whoever made it meanwhile is done with that.
-            locks.enter_context(self.alone_with(folder, timeout))
+        has_folder = self._tree.find(folder) is not None
+        with contextlib.nullcontext() if has_folder else self.closed_to_newcomers(ref.category, timeout):
+            return self._end_alone(ref, folder, confirm, timeout)
+
+    def _end_alone(self, ref: Ref, folder: str, confirm: Callable[[], bool], timeout: float) -> bool:
+        # Also where there was none a moment ago: whoever made it meanwhile is done with that.
+        with self.alone_with(folder, timeout):
             if not confirm():
                 return False
             self._documents.change(ref, lambda _: None, timeout)
@@ -187,24 +193,21 @@ class Belongings:
                     found = self._tree.make(owner.belongings)
         return found
 
-    def _lock_logs(
-        self, directory: Directory, folder: str, wait: tuple[float, float], locks: contextlib.ExitStack
-    ) -> None:
+    def _lock_logs(self, directory: Directory, folder: str, wait: tuple[float, float], logs: list[Lockable]) -> None:
+        """Lock all logs in a folder and below. They are put into the list, also where this fails."""
         files, folders = directory.kinds()
         for name in files:
             if name.endswith(LOG):
-                self._lock_log(directory, name, wait, locks)
+                self._lock_log(directory, name, wait, logs)
         for name in folders:
             below = self._tree.glance(f"{folder}/{name}")
             if below is not None:
-                self._lock_logs(below, f"{folder}/{name}", wait, locks)
+                self._lock_logs(below, f"{folder}/{name}", wait, logs)
 
-    def _lock_log(
-        self, directory: Directory, name: str, wait: tuple[float, float], locks: contextlib.ExitStack
-    ) -> None:
+    def _lock_log(self, directory: Directory, name: str, wait: tuple[float, float], logs: list[Lockable]) -> None:
         timeout, deadline = wait
         while (log := Lockable.open_file(directory, name, os.O_RDWR)) is not None:
-            locks.callback(log.close)
+            logs.append(log)
             with refusals("lock", log.path):
                 if not log.lock(max(0.0, deadline - time.monotonic())):
                     raise LockTimeoutError(log.path, timeout, "it is being written to")

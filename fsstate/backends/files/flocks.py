@@ -8,7 +8,6 @@ The operating system frees a file lock when its holder dies, however it dies.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import functools
 import os
@@ -46,10 +45,13 @@ def _lock_descriptor() -> Callable[..., bool]:
 class Lockable:
     """An open file that can be locked. Closing it, also by dropping it, unlocks it."""
 
-    __slots__ = ("__weakref__", "fd", "identity", "path")
+    __slots__ = ("__weakref__", "_descriptor", "fd", "identity", "path")
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
+        self._descriptor = [fd]
+        reference: weakref.ref[Lockable] = weakref.ref(self, _dropped)
+        _open[reference] = self._descriptor
         self.path = path
         self.identity = identity_of(fd)
 
@@ -60,9 +62,7 @@ class Lockable:
             fd = opener()
             if fd is None:
                 return None
-            file = cls(fd, path)
-            _open.add(file)
-            return file
+            return cls(fd, path)
 
     @classmethod
     def open_file(cls, directory: Directory, name: str, flags: int, mode: int = 0o600) -> Self | None:
@@ -81,10 +81,8 @@ class Lockable:
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self.fd = -1
+        _close(self._descriptor)
 
     def is_current(self) -> bool:
         """Whether its path still leads to it. A lock counts only while it does."""
@@ -191,7 +189,27 @@ def opening() -> AbstractContextManager[object]:
 
 
 _opening = threading.RLock()
-_open: weakref.WeakSet[Lockable] = weakref.WeakSet()
+# The descriptors that are open, each in a list of its own, which is emptied as it is closed.
+_open: dict[weakref.ref[Lockable], list[int]] = {}
+
+
+def _close(descriptor: list[int]) -> None:
+    if descriptor:
+        # Neither another thread nor the handler of a signal runs between emptying the list and closing.
+        fd = descriptor[0]
+        del descriptor[0]
+        try:  # noqa: SIM105 - but they may in `suppress`
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def _dropped(file: weakref.ref[Lockable]) -> None:
+    """The second to close what is dropped: the handler of a signal that raises can keep a finalizer from it."""
+    descriptor = _open.get(file)
+    if descriptor is not None:
+        _close(descriptor)
+        del _open[file]
 
 
 def _before_fork() -> None:
@@ -206,8 +224,10 @@ def _after_fork_in_child() -> None:
     global _opening  # noqa: PLW0603 - other threads may have waited for it
     _opening = threading.RLock()
     # Without unlocking: the lock is the parent's as well.
-    for file in list(_open):
-        file.close()
+    for reference, descriptor in list(_open.items()):
+        if (file := reference()) is not None:
+            file.fd = -1
+        _close(descriptor)
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -33,7 +33,7 @@ from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.tree import Directory, Tree
 from fsstate.errors import FsStateError, LockTimeoutError, StorageError
 
-__all__ = ["LOCKS", "RecordLock", "RecordLocks"]
+__all__ = ["LOCKS", "HeldLocks", "RecordLock", "RecordLocks"]
 
 LOCKS: Final = ".fsstate/locks"
 _KEPT: Final = 32
@@ -105,6 +105,21 @@ class RecordLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+class HeldLocks(list[RecordLock]):
+    """Locks that are given back together at the end of a block, or of this list.
+
+    An ExitStack would do, but what is raised in one refers to itself, so that locks which a signal's handler kept it
+    from giving back would stay until the garbage collector comes.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self:
+            self.pop().release()
 
 
 class RecordLocks:
