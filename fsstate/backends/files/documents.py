@@ -24,6 +24,7 @@ from fsstate.backends.files import leftovers
 from fsstate.backends.files.exchanging import ChangedMeanwhileError, Content, Exchanges, read_whole
 from fsstate.backends.files.staging import Staged, Staging
 from fsstate.backends.files.tree import Directory, Tree, flush_data, open_regular
+from fsstate.backends.files.unfinished import await_the_rest, is_begun
 from fsstate.errors import FsStateError, OutcomeUnknownError, StorageError, UnsafePathError
 from fsstate.options import StoreOptions
 
@@ -37,6 +38,8 @@ _SECOND: Final = 1_000_000_000
 _KEPT: Final = 1024
 _KEPT_EACH: Final = 64 * 1024
 _KEPT_BYTES: Final = 16 * 1024 * 1024
+# In seconds, for those who write a document in place again and again.
+_WAIT_FOR_EDITORS: Final = 2.0
 # Fewer saves than this are done before the threads for them have started.
 _MANY: Final = 8
 _HANDS: Final = 4
@@ -156,19 +159,23 @@ class Documents:
         return True
 
     def _load(self, ref: Ref, directory: Directory | None) -> _Found | None:
-        if directory is None:
-            return None
-        fd = open_regular(directory, ref.name + ref.suffix, os.O_RDONLY)
-        if fd is None:
-            return None
-        try:
-            # Both before the read: a change in between must make the two differ, not hide.
-            now_ns, status = time.time_ns(), os.fstat(fd)
-            return _Found(Blob(read_whole(fd, status.st_size)), directory, status, now_ns)
-        except OSError as error:
-            raise StorageError.of("read", self._tree.path(str(ref)), error) from error
-        finally:
-            os.close(fd)
+        deadline = time.monotonic() + _WAIT_FOR_EDITORS
+        while directory is not None:
+            fd = open_regular(directory, ref.name + ref.suffix, os.O_RDONLY)
+            if fd is None:
+                return None
+            try:
+                # Both before the read: a change in between must make the two differ, not hide.
+                now_ns, status = time.time_ns(), os.fstat(fd)
+                data = read_whole(fd, status.st_size)
+                is_done = not is_begun(data, ref.suffix) or time.monotonic() > deadline
+                if is_done or not await_the_rest(fd, status, self._tree.path(str(ref))):
+                    return _Found(Blob(data), directory, status, now_ns)
+            except OSError as error:
+                raise StorageError.of("read", self._tree.path(str(ref)), error) from error
+            finally:
+                os.close(fd)
+        return None
 
     def _keep(self, ref: Ref, found: _Found) -> None:
         signature = Signature.of(found.status)
