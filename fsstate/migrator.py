@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
-from fsstate.documents import PROBLEMS
+from fsstate.document_changes import PROBLEMS
 from fsstate.errors import FsStateError, InvalidValueError, NewerVersionError, NotFoundError
 from fsstate.record_documents import RecordDocuments
 

@@ -23,7 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from fsstate import ids
 from fsstate.backends.base import JSON, Blob, Change, Ref
 from fsstate.cursors import page_of, position_in
-from fsstate.documents import PROBLEMS, Editing, Problem
+from fsstate.document_changes import PROBLEMS, Editing, Problem
 from fsstate.errors import LockTimeoutError, NotFoundError
 from fsstate.index import fetch
 from fsstate.keys import NULL, key_of, text_in

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from fsstate.backends.base import Change, Ref
-from fsstate.documents import PROBLEMS
+from fsstate.document_changes import PROBLEMS
 from fsstate.errors import FsStateError, NewerVersionError, NotFoundError
 from fsstate.ownership import Ownership
 from fsstate.record_documents import Fields, RecordDocuments

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from fsstate import codec
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, Ref
 from fsstate.conversation import Message, Tree, message_of
-from fsstate.documents import PROBLEMS
+from fsstate.document_changes import PROBLEMS
 from fsstate.errors import CorruptRecordError, FsStateError, StorageError, UnsafePathError, ValidationError
 from fsstate.journal import Log
 from fsstate.projection import Row

@@ -20,7 +20,7 @@ from fsstate.backends.base import JSON, Ref
 from fsstate.conditions import Condition, Contains, Range
 from fsstate.cursors import page_of, position_in
 from fsstate.digests import Digest, Digests
-from fsstate.documents import PROBLEMS
+from fsstate.document_changes import PROBLEMS
 from fsstate.errors import AmbiguousIdError, NotFoundError
 from fsstate.queries import Page, Question, answer, checked_page, criteria_of, fits, orders_of, position_of
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments

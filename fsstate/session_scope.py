@@ -22,7 +22,7 @@ from fsstate import belongings, ids, names
 from fsstate.backends.base import JSON, MARKDOWN, Change, Ref
 from fsstate.conversation import copied
 from fsstate.digests import Digests
-from fsstate.documents import Editing
+from fsstate.document_changes import Editing
 from fsstate.errors import AlreadyExistsError, InvalidValueError
 from fsstate.messages import Message, Messages
 from fsstate.prunable import Prunable

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from fsstate.auto_prune import AutoPruner
 from fsstate.digests import Digests
-from fsstate.documents import Problem
+from fsstate.document_changes import Problem
 from fsstate.owned_sessions import OwnedSessions
 from fsstate.retention import PrunePolicy
 from fsstate.session_documents import CATEGORY, Session, SessionDocuments

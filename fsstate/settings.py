@@ -19,7 +19,7 @@ import msgspec
 
 from fsstate import names
 from fsstate.backends.base import Ref
-from fsstate.documents import Problem
+from fsstate.document_changes import Problem
 from fsstate.errors import InvalidNameError
 from fsstate.record_documents import Fields, RecordDocuments
 from fsstate.record_types import RecordType

@@ -14,7 +14,7 @@ import msgspec
 
 from fsstate import codec
 from fsstate.backends.base import Blob, Ref
-from fsstate.documents import Editing
+from fsstate.document_changes import Editing
 from fsstate.errors import AlreadyExistsError
 from fsstate.merge import same
 from fsstate.queries import MISSING, Missing, criteria_of, fits

@@ -25,7 +25,7 @@ import msgspec
 
 from fsstate import ids
 from fsstate.backends.base import MARKDOWN, Ref
-from fsstate.documents import PROBLEMS, Problem
+from fsstate.document_changes import PROBLEMS, Problem
 from fsstate.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from fsstate.lifecycle import Lifecycle
 from fsstate.owning_records import OwningRecords

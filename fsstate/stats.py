@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Backend, BadLine, Ref, Stored
 from fsstate.codec import decode_bytes, decode_line
-from fsstate.documents import PROBLEMS
+from fsstate.document_changes import PROBLEMS
 from fsstate.errors import FsStateError, StorageError
 from fsstate.index import Freshness
 from fsstate.session_documents import CATEGORY

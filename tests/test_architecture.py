@@ -17,7 +17,7 @@ merging merging.versions merging.lines merging.stamps merging.notes \
 backends backends.base backends.contents backends.files backends.memory
 queries cursors retention merging.entries merging.marked merging.documents diff_text
 trash conflict_copies
-sweeper trimming prunable
+sweeper trimming prunable document_changes
 documents collection markdown journal
 index migrations search projection lifecycle ledger belongings auto_prune \
 record_types rules ownership shared record_documents record_places record_view recovery migrator records \

@@ -15,7 +15,8 @@ from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.offload import Offload, iterate
 from fsstate.aio.prunable import AsyncPrunable
 from fsstate.backends.base import Backend, Blob, Change, Outcome, Ref, Unknown
-from fsstate.documents import Documents, Editing, Item, Problem, Record, Where
+from fsstate.document_changes import Editing, Problem
+from fsstate.documents import Documents, Item, Record, Where
 from fsstate.errors import LockTimeoutError
 from fsstate.frontmatter import Document
 from fsstate.queries import MISSING, Missing, Page

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from fsstate.aio.offload import Offload
 from fsstate.backends.base import Ref
-from fsstate.documents import Editing
+from fsstate.document_changes import Editing
 from fsstate.errors import ConflictError
 
 __all__ = ["Updater", "Work", "editing", "update"]

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from fsstate.aio.editing import Updater, Work, editing, update
 from fsstate.aio.offload import Mirror, Offload
 from fsstate.aio.prunable import AsyncPrunable
-from fsstate.documents import Problem
+from fsstate.document_changes import Problem
 from fsstate.migrator import MigrationReport, Progress
 from fsstate.queries import MISSING, Missing, Page
 from fsstate.record_types import RecordType

@@ -18,7 +18,7 @@ from fsstate.aio.offload import Mirror, Offload, offloaded
 from fsstate.aio.prunable import AsyncPrunable
 from fsstate.aio.records import AsyncItemSet, AsyncRecords, AsyncSingle
 from fsstate.backends.base import Backend
-from fsstate.documents import Editing
+from fsstate.document_changes import Editing
 from fsstate.dynamic_tools import Tool
 from fsstate.record_types import RecordType
 from fsstate.retention import PrunePolicy

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from fsstate.documents import PROBLEMS
+from fsstate.document_changes import PROBLEMS
 from fsstate.index.index import Index
 from fsstate.index.tables import Found
 from fsstate.index.views import View

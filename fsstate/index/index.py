@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from fsstate.backends.base import Backend, Cache, Stamps, State, Survey, Visit
-from fsstate.documents import PROBLEMS
+from fsstate.document_changes import PROBLEMS
 from fsstate.index.tables import MOST_FIELDS, SCHEMA, Found, Stretches, Table
 from fsstate.index.views import Kept, View
 from fsstate.options import Indexing
