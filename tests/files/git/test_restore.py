@@ -213,41 +213,28 @@ def test_readers_find_the_one_or_the_other(own: tuple[Store, Repo], tmp_path: Pa
     assert {title for title, _ in seen} == {"first title", "second title"}
 
 
-# A process for each step of a restore, killed before its change of the disk with that number; what is left is judged
-# by the one that started it. Between two steps that are tried lie a few that are not.
+# Kills a restore before each of its changes, but for a few between two that are tried, and judges what is left.
 KILLED = """
-    import itertools, json, signal
+    import itertools, json
     from fsstate import Store
+    from tests.files.killing import killed_before
     first, second, stride = sys.argv[2:]
-    changes = ("rename", "unlink", "link", "mkdir", "rmdir", "fsync", "fdatasync")
 
-    def counted(real, numbers, last):
-        def call(*arguments, **given):
-            if next(numbers) == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **given)
-        return call
+    def restore():
+        with Store(root) as store:
+            store.history.restore("talk", first)
 
     def texts(store):
         return [message.text for message in store.session("talk").messages.list()]
 
-    for step in itertools.count(0, int(stride)):
-        child = os.fork()
-        if child == 0:
-            numbers = itertools.count()
-            for name in changes:
-                setattr(os, name, counted(getattr(os, name), numbers, step))
-            with Store(root) as store:
-                store.history.restore("talk", first)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in {0, -signal.SIGKILL}, code
+    for change in itertools.count(0, int(stride)):
+        killed = killed_before(change, restore)
         with Store(root) as store:
             in_trash = "talk" not in store.sessions.ids()
             if in_trash:
                 store.trash.restore("talk")
             print(json.dumps([in_trash, store.sessions.list()[0].title, texts(store)]))
-            if code == 0:
+            if not killed:
                 break
             store.history.restore("talk", second, force=True)
             assert texts(store) == ["one", "two"]
