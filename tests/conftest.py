@@ -3,9 +3,11 @@
 The whole suite runs in a few processes, where pytest-xdist is installed; `-n 0` keeps it in one.
 """
 
+import compileall
 import gc
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import fsstate
 from tests.crash.tally import CrashTally
 from tests.nonsense.counts import Count
 from tests.storms.tally import StormTally
@@ -30,6 +33,8 @@ PATIENCE = 2.0
 MOMENT = 0.03
 # More would take each other's time, as some tests start several processes of their own.
 MOST_WORKERS = 4
+# The tests start hundreds of programs. Where PYTHONDONTWRITEBYTECODE is set, each would compile fsstate anew.
+sys.dont_write_bytecode = False
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,6 +50,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option.numprocesses, option.maxprocesses = "auto", MOST_WORKERS
     # What a module's fixtures prepare is prepared once; and the modules of few long tests do not come last.
     option.dist, option.loadscopereorder = "loadfile", False
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile fsstate once, before several processes find that they must."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(fsstate.__file__).parent, quiet=2)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -21,13 +21,21 @@ def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProce
     )
 
 
-@needs_git
-def test_the_demo_tells_what_it_did(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Where a demo was made, and what it printed; for tests that do the directory nothing."""
+    folder = tmp_path_factory.mktemp("demo")
     began = time.monotonic()
-    done = run(tmp_path)
+    done = run(folder)
     assert time.monotonic() - began < 5
     assert (done.returncode, done.stderr) == (0, "")
-    with Store(tmp_path / "fsstate-demo") as store:
+    return folder, done.stdout
+
+
+@needs_git
+def test_the_demo_tells_what_it_did(shown: tuple[Path, str]) -> None:
+    folder, text = shown
+    with Store(folder / "fsstate-demo") as store:
         trail = store.journal("audit", "trail")
         assert [entry.seq for entry in trail] == list(range(1, 91))
         assert len({entry["by"] for entry in trail}) == 6
@@ -37,17 +45,18 @@ def test_the_demo_tells_what_it_did(tmp_path: Path) -> None:
             assert len(store.session(session).messages.leaves()) == 2
             assert store.session(session).events.count() > 0
     for words in ("90 entries", "90 of 90", "1 session", "├── agents/", '"status": "busy"', "Try next:"):
-        assert words in done.stdout
-    assert '-  "status": "idle",\n+  "status": "busy",\n' in done.stdout
-    git = ["git", "-C", str(tmp_path / "fsstate-demo"), "diff"]
-    assert subprocess.run(git, capture_output=True, text=True, check=True).stdout in done.stdout
-    assert (tmp_path / "fsstate-demo/agents/planner.json").read_text() in done.stdout
-    assert ".git/" not in done.stdout
+        assert words in text
+    assert '-  "status": "idle",\n+  "status": "busy",\n' in text
+    git = ["git", "-C", str(folder / "fsstate-demo"), "diff"]
+    assert subprocess.run(git, capture_output=True, text=True, check=True).stdout in text
+    assert (folder / "fsstate-demo/agents/planner.json").read_text() in text
+    assert ".git/" not in text
 
 
-def test_what_to_try_next_works(tmp_path: Path) -> None:
-    shown = run(tmp_path).stdout
-    commands = [line.split()[1:] for line in shown.partition("Try next:\n")[2].splitlines()]
+def test_what_to_try_next_works(shown: tuple[Path, str], tmp_path: Path) -> None:
+    folder, text = shown
+    shutil.copytree(folder / "fsstate-demo", tmp_path / "fsstate-demo", symlinks=True)
+    commands = [line.split()[1:] for line in text.partition("Try next:\n")[2].splitlines()]
     assert len(commands) == 6
     for command in commands:
         done = subprocess.run(
@@ -61,7 +70,6 @@ def test_without_git(tmp_path: Path, no_git_path: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "git diff` to see here" in done.stdout
     assert "$ git" not in done.stdout
-    assert json.loads(run(tmp_path, "two", "--json", PATH=no_git_path).stdout)["diff"] is None
 
 
 @needs_git
@@ -80,9 +88,10 @@ def test_the_persons_git_settings_do_not_disturb(tmp_path: Path) -> None:
     assert '+  "status": "busy",\n' in json.loads(done.stdout)["diff"]
 
 
-def test_json(tmp_path: Path) -> None:
-    found = json.loads(run(tmp_path, "here", "--json").stdout)
+def test_json(tmp_path: Path, no_git_path: str) -> None:
+    found = json.loads(run(tmp_path, "here", "--json", PATH=no_git_path).stdout)
     assert found["directory"] == str(tmp_path / "here")
+    assert found["diff"] is None
     assert (found["appended"], found["updated"], found["runs"]) == (90, 90, 90)
     assert (len(found["sessions"]), len(found["pruned"])) == (2, 1)
 

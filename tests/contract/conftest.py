@@ -20,7 +20,7 @@ from fsstate.backends.files import FileBackend
 from fsstate.backends.memory import MemoryBackend
 from fsstate.journal import Journal
 from fsstate.markdown import Markdown
-from fsstate.options import Indexing, StoreOptions
+from fsstate.options import Durability, Indexing, StoreOptions
 from fsstate.store import Store
 from tests.contract.blocking import blocking
 
@@ -60,9 +60,14 @@ def backend(make_backend: MakeBackend) -> Backend:
 
 
 @pytest.fixture(params=["sync", "async"])
-def view(request: pytest.FixtureRequest, place: str) -> Iterator[View]:
+def side(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def view(side: str, place: str) -> Iterator[View]:
     """See an object of the sync API as it is, or through its async mirror as if that were sync."""
-    if request.param == "sync":
+    if side == "sync":
         yield lambda thing: thing
         return
     with suppress(_EndedError), start_blocking_portal("trio" if place == "memory" else "asyncio") as portal:
@@ -191,8 +196,10 @@ def indexed_or_not(request: pytest.FixtureRequest, place: str) -> Indexing:
 
 
 @pytest.fixture
-def store(make_backend: MakeBackend, clock: FakeClock, view: View, indexing: Indexing) -> Iterator[Store]:
-    options = StoreOptions(lock_timeout=PATIENCE, clock=clock, indexing=indexing)
+def store(make_backend: MakeBackend, clock: FakeClock, view: View, side: str, indexing: Indexing) -> Iterator[Store]:
+    # The async API flushes in the code that the sync one has been seen to flush in.
+    durability: Durability = "full" if side == "sync" else "process"
+    options = StoreOptions(lock_timeout=PATIENCE, clock=clock, indexing=indexing, durability=durability)
     with Store.over(make_backend(options), options) as store:
         yield view(store)
 

@@ -3,7 +3,6 @@
 import errno
 import json
 import shutil
-import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -117,25 +116,19 @@ def template(tmp_path: Path) -> Path:
     return root
 
 
-@needs_strace
-@pytest.mark.parametrize("calls", ["rename,renameat,renameat2", "unlink,unlinkat", "fsync,fdatasync"])
-def test_killed_while_resolving(template: Path, tmp_path: Path, calls: str) -> None:
-    crashes = 0
-    for when in range(1, 20):
-        root = tmp_path / f"{calls}{when}"
-        shutil.copytree(template, root)
-        fault = (
-            "strace",
-            "-f",
-            "-o",
-            "/dev/null",
-            "-e",
-            f"trace={calls}",
-            "-e",
-            f"inject={calls}:signal=SIGKILL:when={when}",
-        )
-        process = start(f"{STORE}store.resolve('agents/planner', 'mine')", root, wrapper=fault)
-        process.communicate(timeout=60)
+KILLED = """
+from pathlib import Path
+from fsstate.store import Store
+from tests.files.killing import kill_at_each_change
+print(kill_at_each_change(Path(root), lambda copy: Store(copy).resolve("agents/planner", "mine")))
+"""
+
+
+def test_killed_while_resolving(template: Path) -> None:
+    crashes = int(run(KILLED, template))
+    assert crashes > 5
+    for step in range(crashes + 1):
+        root = template.with_name(f"template{step}")
         with Store(root) as store:
             found = store.collection("agents")["planner"]
             assert found == {"n": 1} or (found == {"n": "theirs"} and values(root) == [1])
@@ -143,10 +136,6 @@ def test_killed_while_resolving(template: Path, tmp_path: Path, calls: str) -> N
                 store.resolve("agents/planner", "mine")
             assert store.collection("agents")["planner"] == {"n": 1}
             assert store.conflicts() == []
-        if process.returncode == 0:
-            break
-        crashes += process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-    assert crashes > 0
 
 
 @needs_strace

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -16,7 +14,7 @@ import pytest
 from fsstate.backends.base import JSON, LOG, Blob, LogLine, Ref
 from fsstate.backends.files import FileBackend
 from fsstate.errors import LockTimeoutError, NotFoundError
-from tests.files.processes import needs_strace, run, start
+from tests.files.processes import run, start
 
 OWNER = Ref("sessions", "s", JSON)
 FOLDER = "sessions/s"
@@ -162,34 +160,25 @@ def test_writers_and_a_deletion_come_wholly_before_one_another(backend: FileBack
     assert os.listdir(root / "sessions") == []
 
 
-DELETE = """
-FileBackend(root).delete_with(Ref("sessions", "s", JSON), "sessions/s", lambda: True)
+KILLED = """
+from pathlib import Path
+from tests.files.killing import kill_at_each_change
+owner = Ref("sessions", "s", JSON)
+print(kill_at_each_change(Path(root), lambda copy: FileBackend(copy).delete_with(owner, "sessions/s", lambda: True)))
 """
 
 
-@needs_strace
 def test_a_crash_at_any_step_leaves_the_whole_session_or_none(tmp_path: Path) -> None:
     template = tmp_path / "template"
     with contextlib.closing(FileBackend(template)) as backend:
         create(backend)
         append(backend)
         backend.change(GOAL, lambda _: b"{}", owner=OWNER)
-    crashes, outcomes = 0, set[bool]()
-    for calls in ("rename,renameat,renameat2", "unlink,unlinkat", "rmdir", "fsync", "flock", "mkdir,mkdirat"):
-        for when in range(1, 30):
-            root = tmp_path / f"{calls}{when}"
-            shutil.copytree(template, root)
-            fault = f"inject={calls}:signal=SIGKILL:when={when}"
-            process = start(
-                DELETE, root, wrapper=("strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", fault)
-            )
-            process.communicate(timeout=60)
-            outcomes.add(assert_whole_or_gone(root))
-            if process.returncode == 0:
-                break
-            crashes += process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    crashes = int(run(KILLED, template))
     assert crashes > 10
-    assert outcomes == {True, False}
+    outcomes = [assert_whole_or_gone(tmp_path / f"template{step}") for step in range(crashes + 1)]
+    assert set(outcomes) == {True, False}
+    assert outcomes == sorted(outcomes, reverse=True), "what is gone stays so"
 
 
 def assert_whole_or_gone(root: Path) -> bool:

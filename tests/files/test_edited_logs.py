@@ -681,8 +681,8 @@ EDITORS = {
     "ed": "printf '%s\\n' 'g/{old}/s/{old}/{new}/' w q | ed -s trail.jsonl",
     "vim, by renaming": VIM.replace("{how}", "backupcopy=no"),
     "vim, in place": VIM.replace("{how}", "backupcopy=yes"),
-    "python, by renaming": "python3 -c '{python}' {old} {new} .copy",
-    "python, in place": "python3 -c '{python}' {old} {new} trail.jsonl",
+    "python, by renaming": f"{sys.executable} -IS -c '{{python}}' {{old}} {{new}} .copy",
+    "python, in place": f"{sys.executable} -IS -c '{{python}}' {{old}} {{new}} trail.jsonl",
     "cp": "sed s/{old}/{new}/ trail.jsonl > ../copy; cp ../copy trail.jsonl",
     "rsync": "sed s/{old}/{new}/ trail.jsonl > ../copy; rsync -I ../copy trail.jsonl",
 }
@@ -766,7 +766,7 @@ def writers(store: Store, path: Path, request: pytest.FixtureRequest) -> Iterato
 @pytest.mark.parametrize("editor", EDITORS)
 def test_real_editors_and_writers_lose_nothing_of_each_other(path: Path, editor: str, writers: list[Writer]) -> None:
     program = editor.partition(",")[0]
-    if shutil.which(program.replace("python", "python3")) is None:
+    if program != "python" and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     mark = "mark"
     for number in range(1000, 1008):

@@ -919,26 +919,34 @@ def test_a_store_in_memory_takes_imports_too(zero: Path) -> None:
         assert store.sessions.ids() == ["01HA", "01HB"]
 
 
+# For each write of an import in turn a process that dies before it, as far as one that comes to the end.
 KILLED = """
-import sys
+import itertools, os, signal, sys
 from fsstate import Store, StoreOptions
 from fsstate.backends.files import FileBackend
 from fsstate.integrations.sqlite import import_sqlite
 
-left = int(sys.argv[4])
-def dying(method):
+def dying(method, writes, last):
     def called(*given, **more):
-        global left
-        left -= 1
-        if left < 0:
-            import os, signal
+        if next(writes) == last:
             os.kill(os.getpid(), signal.SIGKILL)
         return method(*given, **more)
     return called
-for name in ("change", "append"):
-    setattr(FileBackend, name, dying(getattr(FileBackend, name)))
-with Store(sys.argv[1], StoreOptions(durability="process")) as store:
-    import_sqlite(store, sys.argv[2], sys.argv[3])
+
+state, source, system = sys.argv[1:]
+for last in itertools.count():
+    child = os.fork()
+    if child == 0:
+        writes = itertools.count()
+        for name in ("change", "append"):
+            setattr(FileBackend, name, dying(getattr(FileBackend, name), writes, last))
+        with Store(f"{state}{last}", StoreOptions(durability="process")) as store:
+            import_sqlite(store, source, system)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(code)
+    if code != -signal.SIGKILL:
+        break
 """
 
 
@@ -947,21 +955,18 @@ def test_killed_at_every_write(system: str, request: pytest.FixtureRequest, tmp_
     path: Path = request.getfixturevalue(system)
     with Store(tmp_path / "whole", StoreOptions(durability="process")) as store:
         whole = import_sqlite(store, path, system)
-    writes = 0
-    while True:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "state"), str(path), system]
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, check=True)
+    codes = [int(code) for code in ended.stdout.split()]
+    assert len(codes) > 6
+    assert codes == [-signal.SIGKILL] * (len(codes) - 1) + [0]
+    for writes in range(len(codes)):
         state = tmp_path / f"state{writes}"
-        command = [sys.executable, "-c", KILLED, str(state), str(path), system, str(writes)]
-        ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=60, check=False)
         with Store(state, StoreOptions(durability="process")) as store:
             report = import_sqlite(store, path, system)
         assert report.problems == []
         assert report.total.accounted == whole.total.found
         assert comparable(state) == comparable(tmp_path / "whole")
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == -signal.SIGKILL
-        writes += 1
-    assert writes > 5
 
 
 def comparable(state: Path) -> dict[str, Any]:
