@@ -35,8 +35,9 @@ CALL: Final = re.compile(r"^(?:\d+ +)?(\w+)\(.*\) += \d+$")
 
 def traced(directory: Path, workload: str) -> subprocess.CompletedProcess[str]:
     command = ["strace", "-f", "-y", "-s", "0", "-e", f"trace={','.join(KINDS)}", "-o", str(directory / "strace")]
-    command += [sys.executable, "-m", "tests.crash", str(directory), f"0:{workload}:0:"]
-    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    command += [sys.executable, "-m", "tests.crash", str(directory)]
+    job, project = f"0:{workload}:0:\n", Path(__file__).parents[2]
+    return subprocess.run(command, cwd=project, input=job, capture_output=True, text=True, check=False)
 
 
 def seen_by_strace(path: Path) -> Counter[str]:
