@@ -206,23 +206,46 @@ def _restore(record: str, revision: str) -> Step:
     return lambda do: do.store.history.restore(record, revision, force=True)
 
 
+def _happened(text: str) -> Step:
+    """An event of a session, once however often it is tried."""
+
+    def step(do: Hand) -> None:
+        events = do.store.session("s1").events
+        if all(entry.kind != text for entry in events.read()):
+            events.append(text)
+
+    return step
+
+
 _RESTORING: Final = Scene(
     before=_committed,
     steps=(
         _restore("agents/a", "one"),
-        _restore("agents/a", "two"),
         _restore("audit/trail", "one"),
-        _restore("s1", "one"),
-        lambda do: do.store.session("s1").events.append("after it"),
-        _restore("s1", "two"),
-        lambda do: do.store.sessions.delete("s1"),
-        _restore("s1", "one"),
+        _restore("agents/a", "two"),
     ),
-    again=(_restore("s1", "one"), _restore("agents/a", "two")),
-    # The session that git does not have, and what was said in the one that was brought back.
-    has_whole_renames=True,
+    again=(_restore("agents/a", "two"), _restore("audit/trail", "one")),
+)
+# A session changes places with what comes from git: two folders are renamed.
+_RESTORING_SESSIONS: Final = Scene(
+    before=_committed,
+    steps=(
+        _restore("s1", "one"),
+        _happened("after it"),
+        _restore("s1", "two"),
+        _happened("more"),
+    ),
+    # The session that git does not have.
     kept=(b'"title": "only here"', b'"kind":"only here"'),
     wholes=("state/sessions/s1",),
+    has_whole_renames=True,
+    is_mended=True,
+)
+_RESTORING_DELETED: Final = Scene(
+    before=lambda do: [_committed(do), do.store.sessions.delete("s1")],
+    steps=(_restore("s1", "one"), _happened("after it")),
+    wholes=("state/sessions/s1",),
+    has_whole_renames=True,
     is_mended=True,
 )
 
@@ -239,7 +262,7 @@ _SNAPSHOT: Final = Scene(
     steps=(
         _snapshot,
         lambda do: _agents(do).put("a", {"text": "later"}),
-        lambda do: do.store.session("s1").events.append("later"),
+        _happened("later"),
         _snapshot,
     ),
     again=(_snapshot,),
@@ -302,7 +325,12 @@ _INDEX: Final = Scene(
     is_uneven=True,
 )
 
-_WITH_GIT: Final = {"git restore": _RESTORING, "snapshot": _SNAPSHOT}
+_WITH_GIT: Final = {
+    "git restore": _RESTORING,
+    "git restore of a session": _RESTORING_SESSIONS,
+    "git restore of a deleted session": _RESTORING_DELETED,
+    "git snapshot": _SNAPSHOT,
+}
 
 MENDING: Final[dict[str, Scene]] = {
     "doctor": _DOCTOR,
