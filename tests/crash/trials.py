@@ -71,7 +71,7 @@ class Order(NamedTuple):
     """What one of `hands` processes is to try of a scene.
 
     Kills after all changes of names and data, and with `flushes` after all flushes, too, or after `kills` of them,
-    evenly spread; `cuts` power cuts; after `twice` of the kills so many power cuts in what follows, at most 16.
+    evenly spread; `cuts` power cuts; after `twice` of the kills half as many power cuts in what follows, at most 16.
     """
 
     scene: str
@@ -532,7 +532,7 @@ class Trial:
         trace = base.with_suffix(".trace")
         self._runs.run(base, trace, since=steps)
         disk = Disk(base, list(read_trace(trace)), before)
-        self._cut(disk, min(self.order.cuts, _CUTS_IN_WHAT_FOLLOWS), kill, (steps,) if self._runs.scene.is_mended else ())
+        self._cut(disk, min(self.order.cuts // 2, _CUTS_IN_WHAT_FOLLOWS), kill, (steps,) if self._runs.scene.is_mended else ())
 
     def _killed(self, base: Path, kill: int) -> list[Call] | None:
         """What it did; None where it came to its end this time."""
@@ -563,6 +563,8 @@ class Trial:
                 problems = self._judge.judge_tree(tree, at, ends=not at.repeated)
                 what = f"killed after change {kill}, then " if kill else ""
                 self._fail(f"{what}cut after call {point} under {model.name}", disk.calls[: point + 1], tree, problems)
+                if self.order.plant and self.failures:
+                    return
 
     def _with_caches(self, tree: Tree, calls: Sequence[Call]) -> Tree:
         if self._runs.scene.answers is None:
