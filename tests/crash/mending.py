@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import fsstate
@@ -193,13 +192,22 @@ def _titled(text: str) -> Callable[[fsstate.Session], None]:
 
 def _committed(do: Hand) -> None:
     """Two versions that git has, and one that only the store has."""
-    _agents(do)
     do.store.sessions.create(id="s1")
     _repository(do)
     for text in ("one", "two"):
         _version(do, text)
         _commit(do, text)
     _version(do, "only here")
+
+
+def _committed_and_deleted(do: Hand) -> None:
+    _committed(do)
+    do.store.sessions.delete("s1")
+
+
+def _uncommitted(do: Hand) -> None:
+    _version(do, "one")
+    _repository(do)
 
 
 def _restore(record: str, revision: str) -> Step:
@@ -242,7 +250,7 @@ _RESTORING_SESSIONS: Final = Scene(
     is_mended=True,
 )
 _RESTORING_DELETED: Final = Scene(
-    before=lambda do: [_committed(do), do.store.sessions.delete("s1")],
+    before=_committed_and_deleted,
     steps=(_restore("s1", "one"), _happened("after it")),
     wholes=("state/sessions/s1",),
     has_whole_renames=True,
@@ -259,7 +267,7 @@ def _snapshot(do: Hand) -> None:
 
 
 _SNAPSHOT: Final = Scene(
-    before=lambda do: [_version(do, "one"), _repository(do)],
+    before=_uncommitted,
     steps=(_snapshot, _happened("later"), _snapshot),
     again=(_snapshot,),
     is_uneven=True,
@@ -282,10 +290,7 @@ def _answers(store: fsstate.Store) -> object:
     found = [agents.query({"status": status}, order_by="text") for status in ("idle", "busy")]
     sessions = store.sessions.list(user_id="ada", order_by="-title", limit=None)
     listed = [(each.id, each.title, each.message_count, each.last_model) for each in sessions]
-    hits = [
-        sorted(hit.snippet for hit in store.search(words, limit=None))
-        for words in ("red OR blue", "numb*")
-    ]
+    hits = [sorted(hit.snippet for hit in store.search(words, limit=None)) for words in ("red OR blue", "numb*")]
     return found, agents.count({"status": "busy"}), listed, hits
 
 

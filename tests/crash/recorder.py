@@ -80,7 +80,7 @@ class Recorder:
         )  # fmt: skip
         for function in wrapped:
             setattr(os, function.__name__, function)
-        os.sendfile = _not_between_files  # type: ignore[assignment]
+        os.sendfile = _not_between_files
         renames.renameat2 = self._renameat2()  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 

@@ -294,25 +294,25 @@ def stats_of(base: Path) -> dict[str, tuple[int, ...]]:
 
 def as_promised(tree: Tree, course: Course, reached: Reached, scene: Scene) -> list[str]:
     """Which files are neither as before the step that was under way nor as after it, and what is lost or mixed."""
-    left = files_of(tree)
     now, then = course.steps[reached.steps], course.steps[min(reached.steps + 1, len(course.steps) - 1)]
-    others = [course.steps[number] for number in reached.repeated]
-    in_trash = {_TRASH.sub("state/", path) for path in tree}
-    problems = []
+    versions = [now, then, *(course.steps[number] for number in reached.repeated)]
+    left, in_trash = files_of(tree), {_TRASH.sub("state/", path) for path in tree}
+    problems = [f"{text!r} is nowhere" for text in lost(tree, scene)]
     for path in sorted({*left, *now, *then}):
-        allowed = [files.get(path) for files in (now, then, *others)]
-        if left.get(path) in allowed or _is_on_its_way(path, left.get(path), now.get(path), then.get(path)):
+        allowed = [files.get(path) for files in versions]
+        if left.get(path) in allowed:
             continue
-        if path in left or path not in in_trash or not path.startswith(scene.wholes):
+        if _is_on_its_way(path, left.get(path), now.get(path), then.get(path)):
+            # What was being written counts for written, as one with the rest.
+            left[path] = then[path]
+        elif path in left or path not in in_trash or not path.startswith(scene.wholes):
             problems.append(f"{path} is {left.get(path)!r}, not one of {allowed}")
-    problems += [f"{text!r} is nowhere" for text in lost(tree, scene)]
-    # What was being appended counts for appended.
-    left |= {path: then[path] for path, data in left.items() if _is_on_its_way(path, data, now.get(path), then.get(path))}
-    for whole in scene.wholes:
-        versions = [_part(files, whole) for files in (now, then, *others)]
-        if f"{whole}.json" in left and _part(left, whole) not in versions:
-            problems.append(f"{whole} is {_part(left, whole)}, none of {versions}")
-    return problems
+    return problems + [f"{whole} is of several versions" for whole in scene.wholes if _is_mixed(left, versions, whole)]
+
+
+def _is_mixed(left: Files, versions: Sequence[Files], whole: str) -> bool:
+    """Whether a document is there with what belongs to it, and these are not of one version."""
+    return f"{whole}.json" in left and _part(left, whole) not in [_part(files, whole) for files in versions]
 
 
 def lost(tree: Tree, scene: Scene) -> list[bytes]:
@@ -531,8 +531,8 @@ class Trial:
         steps = reached(calls).steps
         trace = base.with_suffix(".trace")
         self._runs.run(base, trace, since=steps)
-        disk = Disk(base, list(read_trace(trace)), before)
-        self._cut(disk, min(self.order.cuts // 2, _CUTS_IN_WHAT_FOLLOWS), kill, (steps,) if self._runs.scene.is_mended else ())
+        disk, unsure = Disk(base, list(read_trace(trace)), before), (steps,) if self._runs.scene.is_mended else ()
+        self._cut(disk, min(self.order.cuts // 2, _CUTS_IN_WHAT_FOLLOWS), kill, unsure)
 
     def _killed(self, base: Path, kill: int) -> list[Call] | None:
         """What it did; None where it came to its end this time."""
