@@ -28,11 +28,12 @@ from tests.crash.trials import ALL_SCENES, Order, Verdict
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the recorder forks")
 
 HANDS: Final = min(4, os.cpu_count() or 1)
-# Kills and power cuts of each scene, and kills with power cuts in what follows. The soak kills after each change.
+# Kills and power cuts of each scene, and kills with power cuts in what follows. A few rounds of the soak kill after
+# each change.
 KILLS: Final = 2
 CUTS: Final = 2
 TWICE: Final = 1
-MANY: Final = 100
+MANY: Final = 60
 # They break what every write relies on; each is found in the first scene.
 PLANTED: Final = ("no_data_flush", "no_directory_flush", "in_place")
 PATIENCE: Final = 240
@@ -124,7 +125,7 @@ def test_every_flush_and_many_more_power_cuts(memory: Path, soak_seconds: float,
         for seed in itertools.count(1):
             for scene in random.Random(seed).sample([*ALL_SCENES], len(ALL_SCENES)):
                 for number, hand in enumerate(several):
-                    hand.order(Order(scene, number, HANDS, seed, MANY, twice=4, flushes=True))
+                    hand.order(Order(scene, number, HANDS, seed, MANY, twice=2, flushes=True, kills=MANY // HANDS))
                 require_sound([hand.verdict() for hand in several], tally)
                 if time.monotonic() > stop:
                     return
