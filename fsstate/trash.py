@@ -37,11 +37,13 @@ from fsstate.errors import (
 from fsstate.retention import Candidate, Kept, PrunePolicy, select_expired
 from fsstate.times import Clock, format_time, parse_time
 
-__all__ = ["TRASH", "Run", "Trash", "TrashItem", "TrashReport", "ref_of", "rescue"]
+__all__ = ["RESTORED", "TRASH", "Run", "Trash", "TrashItem", "TrashReport", "ref_of", "rescue"]
 
 # On disk: do not rename.
 TRASH: Final = ".fsstate/trash"
 _SHORTEST_PREFIX: Final = 6
+# The reason of what comes from elsewhere, and is on its way into the store. On disk: do not rename.
+RESTORED: Final = "restored"
 # No document looks so: what has come back since it was found to be gone counts as touched.
 _GONE: Final = b""
 
@@ -301,8 +303,7 @@ def rescue(backend: Backend, owner: Ref) -> None:
     if not runs or not backend.has_any(owner.belongings):
         return
     for run in reversed(runs):
-        rows = (row for row in _rows(backend, run) if row.get("record") == str(owner) and row.get("belongings"))
-        if next(rows, None) is not None and _finish(backend, run, owner):
+        if any(_took_all_of(row, owner) for row in _rows(backend, run)) and _finish(backend, run, owner):
             return
 
 
@@ -315,15 +316,21 @@ def ref_of(record: str) -> Ref:
     raise ValueError(f"{record!r} is no record")
 
 
+def _took_all_of(row: dict[str, Any], owner: Ref) -> bool:
+    """Whether a run was to take a document out of the store, with what belongs to it."""
+    return row.get("record") == str(owner) and row.get("belongings") is True and row.get("reason") != RESTORED
+
+
 def _finish(backend: Backend, run: str, ref: Ref) -> bool:
-    """Let what belongs to a document follow it into the trash, if that was cut off. Says whether it is all there."""
+    """Let what belongs to a document follow it into the trash, if that was cut off. Says whether nothing stays."""
     place = _place_of(run, ref)
     if backend.read(place) is None or backend.read(ref) is not None:
         return False
     outcome = backend.move_many([Move(ref, ref.belongings, place, _GONE)])[0]
     if isinstance(outcome, Exception):
         raise outcome
-    return outcome is False
+    # It stays where this run has all of another one of that name.
+    return outcome is False and not backend.has_any(ref.belongings)
 
 
 def _manifest_of(run: str) -> Ref:

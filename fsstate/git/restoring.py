@@ -19,7 +19,7 @@ from fsstate.backends.files import FileBackend, continued
 from fsstate.errors import FsStateError, LockTimeoutError, NotFoundError, UncommittedError
 from fsstate.git.repository import Repository, read_plain
 from fsstate.times import Clock
-from fsstate.trash import Run, Trash, TrashItem
+from fsstate.trash import RESTORED, TRASH, Run, Trash, TrashItem
 
 __all__ = ["FileRestorer", "RestoreReport", "RestoredFile", "WholeRestorer"]
 
@@ -142,9 +142,22 @@ class WholeRestorer(_Restorer):
             self._require_time(deadline)
 
     def _paths(self) -> list[str]:
-        inside = Path(self._files.root, self._ref.belongings)
+        return [*super()._paths(), *self._belongings_in(self._files.root)]
+
+    def _belongings_in(self, root: str) -> Iterator[str]:
+        """What belongs to the record in a directory that is laid out like the store."""
+        inside = Path(root, self._ref.belongings)
         found = (Path(folder, name) for folder, _, files in os.walk(inside) for name in files)
-        return [*super()._paths(), *(str(path.relative_to(self._files.root)) for path in found)]
+        return (str(path.relative_to(root)) for path in found)
+
+    def _logs_in_trash(self) -> Iterator[tuple[str, bytes]]:
+        """The record's logs that went to the trash and are there: a restore before this one may have been cut off."""
+        trash = Trash(self._files, self._clock)
+        for item in trash.list():
+            if item.record == str(self._ref) and item.reason != RESTORED:
+                root = f"{self._files.root}/{TRASH}/{item.id.partition('/')[0]}"
+                paths = (path for path in self._belongings_in(root) if path.endswith(LOG))
+                yield from ((path, read_plain(f"{root}/{path}") or b"") for path in paths)
 
     def _uncommitted(self) -> list[str]:
         """What is there of the record, and the last commit does not hold as it is."""
@@ -189,18 +202,21 @@ class WholeRestorer(_Restorer):
 
     def _whole(self, present: Mapping[str, bytes] | None) -> Iterator[tuple[str, bytes]]:
         """The files that are to come. Logs go on behind the seqs that were given out, also those that had none yet."""
-        logs = [path for path in {**self._wanted, **(present or {})} if path.endswith(LOG)]
+        before = [*present.items()] if present is not None else [*self._logs_in_trash()]
+        logs = [path for path in {**self._wanted, **dict(before)} if path.endswith(LOG)]
         for path, data in self._wanted.items():
             if path not in logs:
                 yield path, data
         for path in logs:
-            earlier = self._last_committed(path) if present is None else present.get(path, b"")
-            data = continued(self._wanted.get(path, b""), earlier)
+            earlier = [data for each, data in before if each == path]
+            if present is None:
+                earlier.append(self._last_committed(path))
+            data = continued(self._wanted.get(path, b""), b"\n".join(earlier))
             if data or path in self._wanted:
                 yield path, data
 
     def _stage(self, coming: Run, whole: Iterator[tuple[str, bytes]]) -> None:
-        coming.announce([self._item("restored")])
+        coming.announce([self._item(RESTORED)])
         for outcome in self._files.change_many([(coming.place_of(_ref(path)), _to(data)) for path, data in whole]):
             if isinstance(outcome, Exception):
                 raise outcome

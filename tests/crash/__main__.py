@@ -1,4 +1,4 @@
-"""Runs workloads and records them: `python -m tests.crash DIRECTORY JOB…`, a job being `number:workload:kill:plant`.
+"""Runs workloads and records them: `python -m tests.crash DIRECTORY`, which reads jobs: `number:workload:kill:plant`.
 
 Where there is a `DIRECTORY/<n>.tree`, what it holds is there before job number n, which then writes to all records that
 the workload is about.
@@ -10,7 +10,6 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
 from tests.crash.model import build, tree_of
@@ -37,12 +36,12 @@ def _record(directory: Path, number: str, job: Job) -> None:
     recorder.mark("end", tree_of(base))
 
 
-def main(arguments: Sequence[str]) -> None:
-    directory = Path(arguments[0])
+def main(directory: Path) -> None:
+    """Carry out jobs as they come, one after the other, and tell the number of each that is done."""
     # Loads what the first use of a store loads, which each fork would for itself else.
     look_at_sessions({}, directory / f"{os.getpid()}.first")
-    for text in arguments[1:]:
-        number, workload, kill, plant = text.split(":")
+    for line in sys.stdin:
+        number, workload, kill, plant = line.rstrip("\n").split(":")
         pid = os.fork()
         if pid == 0:
             try:
@@ -51,6 +50,8 @@ def main(arguments: Sequence[str]) -> None:
                 (directory / f"{number}.error").write_text(traceback.format_exc())
             os._exit(0)
         os.waitpid(pid, 0)
+        sys.stdout.write(f"{number}\n")
+        sys.stdout.flush()
 
 
-main(sys.argv[1:])
+main(Path(sys.argv[1]))

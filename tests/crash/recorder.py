@@ -12,6 +12,7 @@ that is on the disk, or it is refused: see `model.Disk.require_same_as`.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import pickle
@@ -32,7 +33,7 @@ _CHANGES: Final = frozenset({
 })  # fmt: skip
 _WRITABLE: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CANNOT_RECORD: Final = (
-    "symlink", "mkfifo", "mknod", "sendfile", "copy_file_range", "posix_fallocate", "splice", "writev", "pwritev",
+    "symlink", "mkfifo", "mknod", "copy_file_range", "posix_fallocate", "splice", "writev", "pwritev",
     "dup2",
 )  # fmt: skip
 _SEEN_BY_AUDIT: Final = frozenset({
@@ -79,6 +80,7 @@ class Recorder:
         )  # fmt: skip
         for function in wrapped:
             setattr(os, function.__name__, function)
+        os.sendfile = _not_between_files
         renames.renameat2 = self._renameat2()  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 
@@ -116,6 +118,9 @@ class Recorder:
         if event == "mmap.__new__" and args[2] == mmap.ACCESS_READ:
             return
         if isinstance(args[0], str) and not args[0].startswith(self._base):
+            return
+        if isinstance(args[0], int) and not stat.S_ISREG(os.fstat(args[0]).st_mode):
+            # The end of a pipe to another program.
             return
         self._note(Call("unseen", os.getpid(), path=f"{event} {args!r}"))
 
@@ -291,6 +296,11 @@ class Recorder:
             return pid
 
         return fork
+
+
+def _not_between_files(*_: Any, **__: Any) -> int:
+    """As on systems that only send to sockets: who copies a file goes on with reads and writes, which are seen."""
+    raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
 
 
 def is_change(call: Call) -> bool:

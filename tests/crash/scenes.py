@@ -110,6 +110,14 @@ class Scene(NamedTuple):
     - `is_mended`: what is left of a step that was killed is mended by any later try, so none makes it last: a power
       cut may undo it until then.
     - `has_whole_renames`: it relies on a rename from one directory to another being whole after a power cut.
+    - `is_uneven`: how many changes it makes differs from run to run.
+    - `kept`: texts that some file below the store holds at every moment, be it in its place, the trash or the
+      quarantine.
+    - `wholes`: documents, by path without `.json`, that go as one with what belongs to them. Between two versions both
+      may be in the trash, and in their place none; never a part of one with a part of another.
+    - `is_damaged`: not all can be read before its end.
+    - `answers`: what the store says of its records with an index, be it as a power cut left that or not; the same as
+      without one.
     """
 
     steps: Sequence[Step]
@@ -119,6 +127,11 @@ class Scene(NamedTuple):
     living: Step | None = None
     is_mended: bool = False
     has_whole_renames: bool = False
+    is_damaged: bool = False
+    is_uneven: bool = False
+    kept: tuple[bytes, ...] = ()
+    wholes: tuple[str, ...] = ()
+    answers: Callable[[fsstate.Store], object] | None = None
 
 
 def _recover(do: Hand) -> None:

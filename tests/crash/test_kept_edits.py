@@ -24,7 +24,7 @@ from fsstate.errors import OutcomeUnknownError
 from fsstate.options import StoreOptions
 from tests.crash.model import Budget, Disk, Ordered, build, tree_of
 from tests.crash.recorder import Call, Recorder, read_trace
-from tests.crash.test_crash_states import MEMORY, SEED
+from tests.crash.recordings import MEMORY, SEED
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the recorder forks")
 

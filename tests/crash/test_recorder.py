@@ -33,15 +33,27 @@ KINDS: Final = {
 CALL: Final = re.compile(r"^(?:\d+ +)?(\w+)\(.*\) += \d+$")
 
 
-def traced(directory: Path, workload: str) -> subprocess.CompletedProcess[str]:
+WORKLOADS: Final = ("documents", "trims", "deletion", "sessions, talk")
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all workloads were recorded, while strace looked on."""
+    directory = tmp_path_factory.mktemp("traced")
     command = ["strace", "-f", "-y", "-s", "0", "-e", f"trace={','.join(KINDS)}", "-o", str(directory / "strace")]
-    command += [sys.executable, "-m", "tests.crash", str(directory), f"0:{workload}:0:"]
-    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    command += [sys.executable, "-m", "tests.crash", str(directory)]
+    jobs = "".join(f"{number}:{workload}:0:\n" for number, workload in enumerate(WORKLOADS))
+    project = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=project, input=jobs, capture_output=True, text=True, check=False)
+    if "ptrace" in done.stderr:
+        pytest.skip(f"strace is not allowed to trace here: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stderr
+    return directory
 
 
-def seen_by_strace(path: Path) -> Counter[str]:
+def seen_by_strace(path: Path, base: str) -> Counter[str]:
     # The directory itself is made before the recording begins.
-    lines = (line for line in path.read_text().splitlines() if "/0.base" in line and '/0.base", ' not in line)
+    lines = (line for line in path.read_text().splitlines() if f"/{base}" in line and f'/{base}", ' not in line)
     calls = (CALL.match(line) for line in lines)
     return Counter(KINDS[call[1]] for call in calls if call)
 
@@ -53,11 +65,9 @@ def seen_by_recorder(path: Path) -> Counter[str]:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-@pytest.mark.parametrize("workload", ["documents", "trims", "deletion", "sessions, talk"])
-def test_strace_counts_the_same_calls(workload: str, tmp_path: Path) -> None:
-    done = traced(tmp_path, workload)
-    if "ptrace" in done.stderr:
-        pytest.skip(f"strace is not allowed to trace here: {done.stderr.splitlines()[0]}")
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "0.error").exists()
-    assert seen_by_recorder(tmp_path / "0.trace") == seen_by_strace(tmp_path / "strace")
+@pytest.mark.parametrize("number", range(len(WORKLOADS)), ids=WORKLOADS)
+def test_strace_counts_the_same_calls(number: int, traced: Path) -> None:
+    assert not (traced / f"{number}.error").exists()
+    seen = seen_by_strace(traced / "strace", f"{number}.base")
+    assert seen_by_recorder(traced / f"{number}.trace") == seen
+    assert seen["flushed"] > 0

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from fsstate import PrunePolicy, Store, StoreOptions
 from fsstate.backends.base import LOG, Move, Moved, Ref
 from fsstate.errors import AlreadyExistsError, StorageError, UnsafePathError
+from fsstate.trash import RESTORED, Trash
 from tests.files.processes import start
 
 WEEK = PrunePolicy(ttl=timedelta(days=7))
@@ -189,7 +190,7 @@ def test_a_file_that_was_replaced_with_the_same_time_and_size_stays(root: Path) 
 
 
 PRUNER = """
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from fsstate import PrunePolicy, Store
 with Store(root) as store:
     print("ready", flush=True)
@@ -350,6 +351,28 @@ def test_a_killed_run_loses_no_file_that_is_no_record(root: Path) -> None:
         store.sessions.delete("a")
         store.trash.restore("a")
         assert (root / "sessions/a/plot.png").read_text() == "picture"
+
+
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_what_a_killed_run_left_behind_follows_its_own_document(root: Path, has_folder: bool) -> None:
+    """A version from git that did not arrive lies in the trash as well, and may be the later one there."""
+    session(root, "a")
+    with Store(root, FAST) as store:
+        store.sessions.prune(WEEK)
+        (old,) = store.trash.list()
+        run = old.id.partition("/")[0]
+        os.rename(root / ".fsstate/trash" / run / "sessions/a", root / "sessions/a")
+        later = Trash(store.backend, lambda: datetime(2099, 1, 1, tzinfo=UTC))
+        with later.filling() as coming:
+            coming.announce([old._replace(reason=RESTORED)])
+            place = coming.place_of(Ref("sessions", "a", ".json"))
+            store.backend.change(place, lambda _: b"{}")
+            if has_folder:
+                store.backend.change(Ref(place.belongings, "other", ".json"), lambda _: b"{}")
+        store.sessions.create(id="a", title="new")
+        store.sessions.delete("a")
+        store.trash.restore(old.id)
+        assert (root / "sessions/a/deep/notes.md").read_text() == "a"
 
 
 def test_who_rescues_what_a_kill_left_takes_nothing_that_is_being_restored(

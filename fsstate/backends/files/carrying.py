@@ -19,7 +19,7 @@ from typing import Final
 
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, Tree, copy_bytes, flush_data
 
-__all__ = ["carry_folder", "copy_beginning", "name_anew"]
+__all__ = ["carry_folder", "carry_oddity", "copy_beginning", "name_anew"]
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -34,6 +34,22 @@ def name_anew(tree: Tree, source: Directory, name: str, target: Directory, new: 
         if error.errno not in _NO_LINKS:
             raise
         _copy(tree, source, name, target, new)
+
+
+def carry_oddity(tree: Tree, source: Directory, name: str, target: Directory) -> None:
+    """Move a link, or another thing that is neither a plain file nor a folder, and flush both directories."""
+    try:
+        os.link(name, name, src_dir_fd=source.fd, dst_dir_fd=target.fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # In one step, which is whole wherever there is a journal.
+        os.rename(name, name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+        tree.sync(target)
+    else:
+        tree.sync(target)
+        os.unlink(name, dir_fd=source.fd)
+    tree.sync(source)
 
 
 def carry_folder(

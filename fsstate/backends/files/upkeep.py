@@ -18,7 +18,7 @@ from typing import Final
 
 from fsstate.backends.base import BadLine, LogLine, Oddity, Ref, Torn
 from fsstate.backends.files import leftovers, log_mending
-from fsstate.backends.files.carrying import carry_folder
+from fsstate.backends.files.carrying import carry_folder, carry_oddity
 from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.locks import LOCKS, RecordLocks
@@ -237,10 +237,7 @@ class FileUpkeep:
                 return False
             if _identity(status) != oddity.identity:
                 return False
-            target = self._target(to)
-            os.rename(name, name, src_dir_fd=directory.fd, dst_dir_fd=target.fd)
-            self._tree.sync(target)
-            self._tree.sync(directory)
+            carry_oddity(self._tree, directory, name, self._target(to))
         return True
 
     def take_folder(self, owner: Ref, to: str) -> bool:

@@ -2,12 +2,15 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import fsstate
 from fsstate import NotFoundError, Store, StoreOptions, UncommittedError
+from fsstate.backends.base import Move, Ref
+from fsstate.trash import Trash, TrashItem
 from tests.files import processes
 from tests.files.git.repository import Repo, a_session, needs_git, texts
 
@@ -252,6 +255,22 @@ def test_a_restore_that_is_killed_loses_nothing(own: tuple[Store, Repo]) -> None
     assert found[-1] == [False, "first title", ["one"]]
     assert all(each[1:] in (found[0][1:], found[-1][1:]) for each in found)
     assert store.trash.list() == []
+
+
+def test_a_restore_that_is_tried_again_gives_out_no_number_again(own: tuple[Store, Repo]) -> None:
+    """Cut off while the session is in the trash, with entries that no commit has."""
+    store, _ = own
+    first, _ = a_session(store, "talk")
+    at = datetime.now(UTC)
+    assert store.session("talk").events.append("in no commit") == 2
+    store.session("talk").journal("new").append("in no commit")
+    with Trash(store.backend).filling() as going:
+        going.announce([TrashItem("", "sessions/talk.json", "replaced", None, at, 1, has_belongings=True)])
+        ref = Ref("sessions", "talk", ".json")
+        assert store.backend.move_many([Move(ref, ref.belongings, going.place_of(ref), None)]) == [True]
+    store.history.restore("talk", first)
+    assert store.session("talk").events.append("later") == 3
+    assert store.session("talk").journal("new").append("later") == 2
 
 
 def test_a_document_is_restored_alone_beside_a_category_of_its_name(own: tuple[Store, Repo]) -> None:
