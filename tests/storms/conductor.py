@@ -25,6 +25,8 @@ STYLES: Final = ("asyncio", "threads", "trio", "threads")
 # Seconds that the programs may take to end after their time, on a busy machine.
 PATIENCE: Final = 60.0
 LONGEST_STOP: Final = 0.2
+# A reader's warning. A program that is killed in the middle of a write, at the end of a page, leaves half a line.
+TORN: Final = "the line is incomplete: a crash during an append"
 
 
 @dataclass
@@ -131,9 +133,10 @@ class Storm:
             each.ended = last if each.ended is None else each.ended
 
     def _complaints(self) -> Iterator[str]:
-        """What the programs wrote to their standard error."""
+        """What the programs wrote to their standard error, but for what the storm gives a reason for."""
         for path in sorted(self._histories.glob("*.err")):
-            text = path.read_text("utf-8", "replace")
+            lines = path.read_text("utf-8", "replace").splitlines(keepends=True)
+            text = "".join(line for line in lines if TORN not in line)
             if text:
                 yield f"{path.name}: {text[-4000:]}"
 

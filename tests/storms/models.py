@@ -57,7 +57,9 @@ def lifetime(state: Lifetime, operation: Operation) -> Iterator[Lifetime]:
     elif operation.does == "prune" and content is not None:
         yield Lifetime(None, tuple(sorted((*trash, content))))
     elif operation.does == "restore" and content is None:
-        for number, back in enumerate(trash):
+        # Which one of several came back is not always known.
+        for back in {*trash} if operation.result is None else {*trash} & {operation.result}:
+            number = trash.index(back)
             yield Lifetime(back, trash[:number] + trash[number + 1 :])
     elif operation.does == "get" and (operation.outcome == "unknown" or operation.result == content):
         yield state

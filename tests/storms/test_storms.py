@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,15 @@ def weather(storm: Storm, tally: StormTally) -> None:
     tally.kills += storm.kills
     tally.stops += storm.stops
     wrong = list(verdict(storm.root, storm.operations, storm.survivor))
-    assert not wrong, f"{len(wrong)} things are wrong, seed {storm.seed}: " + "\n".join(wrong[:10])
+    assert not wrong, f"seed {storm.seed}, {len(wrong)} wrong: {told(storm, wrong)}\n" + "\n".join(wrong[:10])
+
+
+def told(storm: Storm, wrong: Sequence[str]) -> Path:
+    """Write what is wrong into a file, before the whole history, record by record."""
+    path = storm.root.with_suffix(".wrong")
+    history = sorted(storm.operations, key=lambda each: (each.on, each.begun))
+    path.write_text("\n".join([*wrong, "", *map(str, history), ""]), "utf-8", "surrogateescape")
+    return path
 
 
 def test_nothing_acknowledged_is_lost_in_a_storm(tmp_path: Path, tally: StormTally) -> None:

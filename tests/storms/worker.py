@@ -5,7 +5,9 @@ python -m tests.storms.worker STORE HISTORY SEED threads|asyncio|trio SECONDS
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import os
 import random
 import re
@@ -248,8 +250,12 @@ class Hand:
     async def restore(self) -> None:
         name = self.chance.choice(PASSING)
 
-        async def work() -> None:
-            await settled(self.store.trash.restore(f"records/{name}.json"))
+        place = Path(self.records.path_of(name))
+
+        async def work() -> str | None:
+            there = trashed(place)
+            (item,) = await settled(self.store.trash.restore(f"records/{name}.json"))
+            return there.get(item.id.partition("/")[0])
 
         await self.attempt("restore", name, work)
 
@@ -302,6 +308,16 @@ def write_note(path: Path, note: str) -> None:
     aside = Path(f"{path.parents[1]}.{note}")
     aside.write_text(text, "utf-8")
     aside.replace(path)
+
+
+def trashed(place: Path) -> dict[str, str]:
+    """What a record held each time that it went to the trash, by the run that brought it there."""
+    found: dict[str, str] = {}
+    for path in place.parents[1].glob(f".fsstate/trash/*/{place.parent.name}/{place.name}"):
+        # Another one restores it.
+        with contextlib.suppress(OSError):
+            found[path.parents[1].name] = json.loads(path.read_bytes())["content"]
+    return found
 
 
 # -- programs
