@@ -21,12 +21,15 @@ class Document(NamedTuple):
 def document(state: Document, operation: Operation) -> Iterator[Document]:
     """Reads, writes of a register, increments, and writes that expect a state.
 
-    `given` has the new `register` or `note`, what to `add`, and the whole state that it `expects`; the result is what
-    was seen of the document right behind it.
+    A person's save makes the whole document what it `becomes`. `given` has the new `register` or `note`, what to `add`,
+    and the whole state that it `expects`; the result is what was seen of the document right behind it.
     """
     given: dict[str, Any] = operation.given
     if operation.outcome == "refused":
         yield state
+        return
+    if "becomes" in given:
+        yield Document(*given["becomes"])
         return
     if "expects" in given and tuple(given["expects"]) != state:
         return
