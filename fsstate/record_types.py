@@ -7,12 +7,12 @@ change, `fsstate.records` keeps the records.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from fsstate import names
 from fsstate.conditions import values_in
+from fsstate.lazy import lazy_property
 from fsstate.lifecycle import ANY_OTHER, Lifecycle
 from fsstate.migrations import VERSION, Migration, Versions
 from fsstate.models import Model
@@ -112,12 +112,12 @@ class RecordType(Generic[T]):
     def __repr__(self) -> str:
         return f"RecordType({self.category!r}, {self.model.__name__})"
 
-    @cached_property
+    @lazy_property
     def signs(self) -> Signs:
         """How records in flight look."""
         return Signs(self)
 
-    @cached_property
+    @lazy_property
     def view(self) -> Model[T]:
         """The model as documents are read and written by it."""
         return Model.of(self.model)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

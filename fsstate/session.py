@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any, Final, TypeVar, overload
 
 from fsstate import names
@@ -13,6 +12,7 @@ from fsstate.collection import Collection
 from fsstate.dynamic_tools import Tool, tools_of
 from fsstate.goals import SessionGoal
 from fsstate.journal import Journal
+from fsstate.lazy import lazy_property
 from fsstate.markdown import Markdown
 from fsstate.messages import Messages
 from fsstate.record_types import RecordType
@@ -62,42 +62,42 @@ class SessionHandle:
         """Return whether there is such a session."""
         return self._sessions.contains(self.id)
 
-    @cached_property
+    @lazy_property
     def messages(self) -> Messages:
         """The conversation."""
         return Messages(self._shared.projections, self._shared.clock, self._owner)
 
-    @cached_property
+    @lazy_property
     def tool_calls(self) -> ToolCalls:
         """The tool calls and what came of them."""
         return ToolCalls(self._shared.projections, self._shared.clock, self._owner)
 
-    @cached_property
+    @lazy_property
     def steps(self) -> Steps:
         """The steps that were taken."""
         return Steps(self._shared.backend, self._shared.clock, self._owner)
 
-    @cached_property
+    @lazy_property
     def events(self) -> Journal:
         """The session's own journal of events."""
         return self.journal("events")
 
-    @cached_property
+    @lazy_property
     def checkpoints(self) -> Checkpoints:
         """Named states to go on from."""
         return Checkpoints(self._shared, self._owner)
 
-    @cached_property
+    @lazy_property
     def goal(self) -> SessionGoal:
         """What the session is to achieve."""
         return SessionGoal(self._shared, self._owner)
 
-    @cached_property
+    @lazy_property
     def tools(self) -> ItemSet[Tool]:
         """The tools that it has besides those of its program, replaced as one ordered set."""
         return tools_of(self._shared, self._owner)
 
-    @cached_property
+    @lazy_property
     def config(self) -> Single[SessionConfig]:
         """What it was set up with: where it works, its tools, and which of them need approval."""
         return config_of(self._shared, self._owner)

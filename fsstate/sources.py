@@ -18,7 +18,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -27,6 +26,7 @@ from fsstate import ids
 from fsstate.backends.base import MARKDOWN, Ref
 from fsstate.document_changes import PROBLEMS, Problem
 from fsstate.errors import AlreadyExistsError, InvalidValueError, NotFoundError
+from fsstate.lazy import lazy_property
 from fsstate.lifecycle import Lifecycle
 from fsstate.owning_records import OwningRecords
 from fsstate.record_types import RecordType, Recovery
@@ -179,7 +179,7 @@ class Sources:
 
     # Passes
 
-    @cached_property
+    @lazy_property
     def ingests(self) -> Records[Ingest]:
         """The passes, the newest first."""
         return Records(self._shared, INGESTS)

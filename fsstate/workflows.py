@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from fsstate.backends.base import Ref
 from fsstate.errors import NotFoundError
+from fsstate.lazy import lazy_property
 from fsstate.lifecycle import Lifecycle
 from fsstate.owning_records import OwningRecords
 from fsstate.queries import MISSING, Missing
@@ -267,22 +267,22 @@ class Workflow:
         """Where a person finds the run's document; what belongs to it is in the folder of the same name."""
         return self._workflows.path_of(self.id)
 
-    @cached_property
+    @lazy_property
     def branches(self) -> Branches:
         """The branches that were run, in the order of their start."""
         return Branches(self._shared, self._owner)
 
-    @cached_property
+    @lazy_property
     def leaves(self) -> Leaves:
         """The tasks that were run, in the order of their start."""
         return Leaves(self._shared, self._owner)
 
-    @cached_property
+    @lazy_property
     def nodes(self) -> Nodes:
         """The control nodes that were run, in the order of their start."""
         return Nodes(self._shared, self._owner)
 
-    @cached_property
+    @lazy_property
     def candidates(self) -> Records[TeacherCandidate]:
         """What control nodes had to choose from, in the order of their making."""
         return Records(self._shared, CANDIDATES, self._owner)

@@ -11,7 +11,7 @@ import pytest
 # `import fsstate` gives.
 FLOORS = """
 errors
-codec forks layout mounts names times visible ids merge models yaml_text yaml_edits frontmatter options keys \
+codec forks lazy layout mounts names times visible ids merge models yaml_text yaml_edits frontmatter options keys \
 conditions \
 merging merging.versions merging.lines merging.stamps merging.notes \
 backends backends.base backends.contents backends.files backends.memory

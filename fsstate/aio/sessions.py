@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import cached_property
 from typing import Any, TypeVar, overload
 
 from fsstate.aio.checkpoints import AsyncCheckpoints
@@ -20,6 +19,7 @@ from fsstate.aio.records import AsyncItemSet, AsyncRecords, AsyncSingle
 from fsstate.backends.base import Backend
 from fsstate.document_changes import Editing
 from fsstate.dynamic_tools import Tool
+from fsstate.lazy import lazy_property
 from fsstate.record_types import RecordType
 from fsstate.retention import PrunePolicy
 from fsstate.session import SessionHandle
@@ -190,42 +190,42 @@ class AsyncSessionHandle(Mirror[SessionHandle]):
     document = offloaded(SessionHandle.document)
     exists = offloaded(SessionHandle.exists)
 
-    @cached_property
+    @lazy_property
     def messages(self) -> AsyncMessages:
         """The conversation."""
         return AsyncMessages(self.sync.messages, self._backend, self.offload)
 
-    @cached_property
+    @lazy_property
     def tool_calls(self) -> AsyncToolCalls:
         """The tool calls and what came of them."""
         return AsyncToolCalls(self.sync.tool_calls, self.offload)
 
-    @cached_property
+    @lazy_property
     def steps(self) -> AsyncSteps:
         """The steps that were taken."""
         return AsyncSteps(self.sync.steps, self.offload)
 
-    @cached_property
+    @lazy_property
     def events(self) -> AsyncJournal:
         """The session's own journal of events."""
         return AsyncJournal(self.sync.events, self._backend, self.offload)
 
-    @cached_property
+    @lazy_property
     def checkpoints(self) -> AsyncCheckpoints:
         """Named states to go on from."""
         return AsyncCheckpoints(self.sync.checkpoints, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def goal(self) -> AsyncSessionGoal:
         """What the session is to achieve."""
         return AsyncSessionGoal(self.sync.goal, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def tools(self) -> AsyncItemSet[Tool]:
         """The tools that it has besides those of its program, replaced as one ordered set."""
         return AsyncItemSet(self.sync.tools, self.offload)
 
-    @cached_property
+    @lazy_property
     def config(self) -> AsyncSingle[SessionConfig]:
         """What it was set up with: where it works, its tools, and which of them need approval."""
         return AsyncSingle(self.sync.config, self.offload, self._timeout)

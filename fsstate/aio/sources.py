@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from fsstate.aio.offload import Mirror, Offload, offloaded
 from fsstate.aio.records import AsyncRecords
+from fsstate.lazy import lazy_property
 from fsstate.sources import Ingest, Sources
 
 __all__ = ["AsyncSources"]
@@ -18,7 +17,7 @@ class AsyncSources(Mirror[Sources]):
         super().__init__(sources, offload)
         self._timeout = timeout
 
-    @cached_property
+    @lazy_property
     def ingests(self) -> AsyncRecords[Ingest]:
         """The passes, the newest first."""
         return AsyncRecords(self.sync.ingests, self.offload, self._timeout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -19,6 +18,7 @@ from fsstate.aio.sources import AsyncSources
 from fsstate.aio.tasks import AsyncAudits, AsyncJobs, AsyncRuns
 from fsstate.aio.trash import AsyncTrash
 from fsstate.aio.workflows import AsyncWorkflow, AsyncWorkflows
+from fsstate.lazy import lazy_property
 from fsstate.options import StoreOptions
 from fsstate.store import Store
 
@@ -123,7 +123,7 @@ class AsyncStore:
         """Return one log, `<category>/<name>.jsonl`. With `kinds` entries of no other kind are appended."""
         return AsyncJournal(self.sync.journal(category, name, kinds=kinds), self.sync.backend, self.offload)
 
-    @cached_property
+    @lazy_property
     def sessions(self) -> AsyncSessions:
         """The sessions."""
         return AsyncSessions(self.sync.sessions, self.offload, self._timeout)
@@ -132,22 +132,22 @@ class AsyncStore:
         """Return what belongs to one session: messages, events, tool calls and so on. Reads nothing."""
         return AsyncSessionHandle(self.sync.session(id), self.sync.backend, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def runs(self) -> AsyncRuns:
         """The runs of tasks."""
         return AsyncRuns(self.sync.runs, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def audits(self) -> AsyncAudits:
         """The audits of changes to files."""
         return AsyncAudits(self.sync.audits, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def jobs(self) -> AsyncJobs:
         """The jobs in the background."""
         return AsyncJobs(self.sync.jobs, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def workflows(self) -> AsyncWorkflows:
         """The runs of workflows; `workflow` gives what belongs to one."""
         return AsyncWorkflows(self.sync.workflows, self.offload, self._timeout)
@@ -156,27 +156,27 @@ class AsyncStore:
         """Return what belongs to one run of a workflow: branches, leaves, nodes and candidates. Reads nothing."""
         return AsyncWorkflow(self.sync.workflow(run_id), self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def sources(self) -> AsyncSources:
         """The directories that are read from, the files that were found there, and the passes over them."""
         return AsyncSources(self.sync.sources, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def settings(self) -> AsyncSettings:
         """The settings: values under keys."""
         return AsyncSettings(self.sync.settings, self.offload)
 
-    @cached_property
+    @lazy_property
     def trash(self) -> AsyncTrash:
         """What was pruned, until it is restored or the trash is emptied."""
         return AsyncTrash(self.sync.trash, self.offload)
 
-    @cached_property
+    @lazy_property
     def history(self) -> AsyncHistory:
         """What git knows of the records: the commits that changed each, how it was, and the way back."""
         return AsyncHistory(self.sync.history, self.offload)
 
-    @cached_property
+    @lazy_property
     def agents(self) -> AsyncRecords[Agent]:
         """The agents."""
         return AsyncRecords(self.sync.agents, self.offload, self._timeout)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from fsstate.aio.offload import Mirror, Offload, offloaded
 from fsstate.aio.records import AsyncRecords
+from fsstate.lazy import lazy_property
 from fsstate.workflows import (
     BranchRun,
     ControlNodeRun,
@@ -53,22 +52,22 @@ class AsyncWorkflow(Mirror[Workflow]):
     document = offloaded(Workflow.document)
     exists = offloaded(Workflow.exists)
 
-    @cached_property
+    @lazy_property
     def branches(self) -> AsyncRecords[BranchRun]:
         """The branches that were run, in the order of their start."""
         return AsyncRecords(self.sync.branches, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def leaves(self) -> AsyncLeaves:
         """The tasks that were run, in the order of their start."""
         return AsyncLeaves(self.sync.leaves, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def nodes(self) -> AsyncRecords[ControlNodeRun]:
         """The control nodes that were run, in the order of their start."""
         return AsyncRecords(self.sync.nodes, self.offload, self._timeout)
 
-    @cached_property
+    @lazy_property
     def candidates(self) -> AsyncRecords[TeacherCandidate]:
         """What control nodes had to choose from, in the order of their making."""
         return AsyncRecords(self.sync.candidates, self.offload, self._timeout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -13,6 +12,7 @@ import click
 
 from fsstate.backends.base import Backend
 from fsstate.errors import NotFoundError
+from fsstate.lazy import lazy_property
 from fsstate.options import StoreOptions
 from fsstate.store import Store
 
@@ -46,7 +46,7 @@ class Settings:
         self.types: Sequence[RecordType[Any]] = ()
         self._open = contextlib.ExitStack()
 
-    @cached_property
+    @lazy_property
     def opened(self) -> Store:
         """The store. Opening it writes nothing."""
         return self._open.enter_context(Store(self.store, self.options, types=self.types))

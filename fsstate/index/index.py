@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
@@ -21,6 +20,7 @@ from fsstate.backends.base import Backend, Cache, Stamps, State, Survey, Visit
 from fsstate.document_changes import PROBLEMS
 from fsstate.index.tables import MOST_FIELDS, SCHEMA, Found, Stretches, Table
 from fsstate.index.views import Kept, View
+from fsstate.lazy import lazy_property
 from fsstate.options import Indexing
 from fsstate.queries import Question
 
@@ -106,7 +106,7 @@ class Index:
 
     # Inside
 
-    @cached_property
+    @lazy_property
     def _cache(self) -> Cache | None:
         # Opened for the first list: it brings SQLite along, which most programs do without.
         return None if self._mode == "never" else self._backend.cache("index", SCHEMA)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from fsstate.backends.base import JSON, Survey
 from fsstate.backends.files import FileBackend
 from fsstate.backends.files.documents import Signature
+from fsstate.backends.files.tree import Directory
 
 Known = dict[int, bytes]
 
@@ -275,3 +277,29 @@ while time.monotonic() < deadline:
         assert not survey.gone
         seen |= set(survey.changed)
     assert seen == names
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_record_that_comes_behind_the_listing_is_named_until_it_is_in_one_or_gone(
+    surveyor: Surveyor, folder: Path, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    surveyor.settled()
+    (folder / "r7.json").unlink()
+    listing = Directory.entries
+
+    @contextlib.contextmanager
+    def with_news_at_the_end(directory: Directory) -> Generator[Iterator[os.DirEntry[str]]]:
+        with listing(directory) as entries:
+            yield entries
+        (folder / "r7.json").write_text("[]\n")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "entries", with_news_at_the_end)
+        assert surveyor.changes() == {"r7"}
+    if stays:
+        assert surveyor.changes() == {"r7"}
+        surveyor.settled()
+    else:
+        (folder / "r7.json").unlink()
+        assert surveyor.changes() == {"-r7"}
+    assert surveyor.changes() == set()

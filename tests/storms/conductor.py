@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,9 @@ STYLES: Final = ("asyncio", "threads", "trio", "threads")
 # Seconds that the programs may take to end after their time, on a busy machine.
 PATIENCE: Final = 60.0
 LONGEST_STOP: Final = 0.2
+# Warnings that a storm gives a reason for: a program that is killed in the middle of a write, at the end of a page,
+# leaves half a line; and a person saves twice while a program is about to put back what it got in exchange.
+EXPECTED: Final = ("the line is incomplete: a crash during an append", "several saves came in the same moment")
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Storm:
     seconds: float
     programs: int = 4
     pause: float = 0.15
+    styles: Sequence[str] = STYLES
     kills: int = 0
     stops: int = 0
     survivor: int = 0
@@ -57,7 +61,7 @@ class Storm:
         self._ends = time.monotonic() + self.seconds
         reading, writing = os.pipe()
         try:
-            self._running = [self._start(writing) for _ in range(self.programs)]
+            self._running = [self._start(writing, place) for place in range(self.programs)]
             self.survivor = self._running[0].pid
             while time.monotonic() < self._ends:
                 time.sleep(self._chance.uniform(0.2, 1.8) * self.pause)
@@ -96,12 +100,12 @@ class Storm:
             program.kill()
             program.wait()
             self._deaths[program.pid] = time.monotonic_ns()
-            self._running[number] = self._start(writing)
+            self._running[number] = self._start(writing, number)
 
-    def _start(self, writing: int) -> subprocess.Popen[bytes]:
+    def _start(self, writing: int, place: int) -> subprocess.Popen[bytes]:
         number = next(self._numbers)
         history = self._histories / f"{number}.jsonl"
-        style = STYLES[number % len(STYLES)]
+        style = self.styles[place % len(self.styles)]
         left = max(0.0, self._ends - time.monotonic())
         command = [sys.executable, "-X", "faulthandler", "-m", "tests.storms.worker", self.root, history]
         with history.with_suffix(".err").open("wb") as errors:
@@ -131,9 +135,10 @@ class Storm:
             each.ended = last if each.ended is None else each.ended
 
     def _complaints(self) -> Iterator[str]:
-        """What the programs wrote to their standard error."""
+        """What the programs wrote to their standard error, but for what the storm gives a reason for."""
         for path in sorted(self._histories.glob("*.err")):
-            text = path.read_text("utf-8", "replace")
+            lines = path.read_text("utf-8", "replace").splitlines(keepends=True)
+            text = "".join(line for line in lines if not any(each in line for each in EXPECTED))
             if text:
                 yield f"{path.name}: {text[-4000:]}"
 

@@ -21,12 +21,15 @@ class Document(NamedTuple):
 def document(state: Document, operation: Operation) -> Iterator[Document]:
     """Reads, writes of a register, increments, and writes that expect a state.
 
-    `given` has the new `register` or `note`, what to `add`, and the whole state that it `expects`; the result is what
-    was seen of the document right behind it.
+    A person's save makes the whole document what it `becomes`. `given` has the new `register` or `note`, what to `add`,
+    and the whole state that it `expects`; the result is what was seen of the document right behind it.
     """
     given: dict[str, Any] = operation.given
     if operation.outcome == "refused":
         yield state
+        return
+    if "becomes" in given:
+        yield Document(*given["becomes"])
         return
     if "expects" in given and tuple(given["expects"]) != state:
         return
@@ -57,7 +60,9 @@ def lifetime(state: Lifetime, operation: Operation) -> Iterator[Lifetime]:
     elif operation.does == "prune" and content is not None:
         yield Lifetime(None, tuple(sorted((*trash, content))))
     elif operation.does == "restore" and content is None:
-        for number, back in enumerate(trash):
+        # Which one of several came back is not always known.
+        for back in {*trash} if operation.result is None else {*trash} & {operation.result}:
+            number = trash.index(back)
             yield Lifetime(back, trash[:number] + trash[number + 1 :])
     elif operation.does == "get" and (operation.outcome == "unknown" or operation.result == content):
         yield state

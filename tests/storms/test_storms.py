@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from fsstate import Store
 from tests.storms.conductor import Storm
+from tests.storms.person import git
 from tests.storms.scene import prepare
 from tests.storms.tally import StormTally
-from tests.storms.verdict import verdict
+from tests.storms.verdict import verdict, verdict_with_person
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+# The person is the first, who is never killed: nobody mends what an editor left half saved.
+EDITED = ("person", "updates", "updates", "updates")
 SEED = int(os.environ.get("FSSTATE_STORM_SEED", "1"))
 
 
@@ -38,17 +44,64 @@ def weather(storm: Storm, tally: StormTally) -> None:
     with Store(storm.root) as store:
         prepare(store)
     storm.rage()
+    add(storm, tally)
+    judge(storm, verdict(storm.root, storm.operations, storm.survivor))
+
+
+def weather_with_person(storm: Storm, tally: StormTally) -> None:
+    with Store(storm.root) as store:
+        prepare(store)
+    git(storm.root, "init", "-q")
+    git(storm.root, "add", ".")
+    git(storm.root, "commit", "-q", "-m", "at first")
+    storm.rage()
+    add(storm, tally)
+    saved = sum(each.does == "save" for each in storm.operations)
+    assert saved > 0
+    judge(storm, verdict_with_person(storm.root, storm.operations))
+
+
+def add(storm: Storm, tally: StormTally) -> None:
     tally.operations += len(storm.operations)
     tally.unknown += sum(each.outcome == "unknown" for each in storm.operations)
     tally.forks += sum(each.does == "fork" for each in storm.operations)
     tally.kills += storm.kills
     tally.stops += storm.stops
-    wrong = list(verdict(storm.root, storm.operations, storm.survivor))
-    assert not wrong, f"{len(wrong)} things are wrong, seed {storm.seed}: " + "\n".join(wrong[:10])
+
+
+def judge(storm: Storm, problems: Iterable[str]) -> None:
+    wrong = list(problems)
+    assert not wrong, f"seed {storm.seed}, {len(wrong)} wrong: {told(storm, wrong)}\n" + "\n".join(wrong[:10])
+
+
+def told(storm: Storm, wrong: Sequence[str]) -> Path:
+    """Write what is wrong into a file, before the whole history, record by record."""
+    path = storm.root.with_suffix(".wrong")
+    history = sorted(storm.operations, key=lambda each: (each.on, each.begun))
+    path.write_text("\n".join([*wrong, "", *map(str, history), ""]), "utf-8", "surrogateescape")
+    return path
 
 
 def test_nothing_acknowledged_is_lost_in_a_storm(tmp_path: Path, tally: StormTally) -> None:
     weather(Storm(tmp_path / "state", SEED, seconds=4.0), tally)
+
+
+@needs_git
+def test_nothing_acknowledged_is_lost_where_a_person_edits(tmp_path: Path, tally: StormTally) -> None:
+    storm = Storm(tmp_path / "state", SEED, seconds=1.5, programs=3, styles=EDITED)
+    weather_with_person(storm, tally)
+
+
+@pytest.mark.soak
+@needs_git
+def test_many_storms_with_a_person(tmp_path: Path, soak_seconds: float, tally: StormTally) -> None:
+    ends = time.monotonic() + soak_seconds
+    for seed in itertools.count(SEED + 1):
+        left = ends - time.monotonic()
+        if left < 1:
+            break
+        storm = Storm(tmp_path / f"state-{seed}", seed, seconds=min(left, 10.0), styles=EDITED)
+        weather_with_person(storm, tally)
 
 
 @pytest.mark.soak

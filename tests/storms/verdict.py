@@ -14,7 +14,7 @@ from tests.storms import checks
 from tests.storms.history import Operation
 from tests.storms.scene import DOCUMENTS, LOGS, PASSING, SESSIONS, STABLE, blank
 
-__all__ = ["verdict"]
+__all__ = ["verdict", "verdict_with_person"]
 
 # Seconds after which a lock that nobody alive holds is not free.
 SOON: Final = 2.0
@@ -35,6 +35,26 @@ def verdict(root: Path, operations: Sequence[Operation], survivor: int) -> Itera
         yield from _left_behind(store, root)
     yield from _locks(root)
     yield from _held([each.result for each in operations if each.does == "look" and each.pid == survivor])
+
+
+def verdict_with_person(root: Path, operations: Sequence[Operation]) -> Iterator[str]:
+    """All that is wrong where a person saved the shared documents, too, and checked them out."""
+    yield from (f"{each} failed" for each in operations if each.outcome == "failed")
+    copies = "".join(path.read_text("utf-8") for path in (root / "shared").glob("*.conflict-*.json"))
+    for each in operations:
+        # There is no document in the middle of a checkout, or half of one.
+        if each.error not in ("", "ConflictError", "NotFoundError", "CorruptRecordError"):
+            yield f"{each} was refused"
+        if each.does == "edit" and each.error == "ConflictError" and each.given["register"] not in copies:
+            yield f"{each} met a person's save, and was not kept beside it"
+    with Store(root, StoreOptions(durability="process", lock_timeout=SOON)) as store:
+        for name in DOCUMENTS:
+            found: dict[str, Any] = store.collection("shared")[name]
+            done = [each for each in operations if each.on == name]
+            yield from checks.document_problems([*done, _seen("read", name, found)])
+            store.collection("shared").update(name, _touch)
+    yield from (f"{path} is left over" for path in _files(root / ".fsstate/staging"))
+    yield from _locks(root)
 
 
 def _held(looks: Sequence[dict[str, int] | None]) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """A program that works on shared records at random, from several threads or tasks, and records what it is told.
 
-python -m tests.storms.worker STORE HISTORY SEED threads|asyncio|trio SECONDS
+python -m tests.storms.worker STORE HISTORY SEED threads|asyncio|trio|updates|person SECONDS
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import os
 import random
 import re
@@ -23,8 +25,16 @@ from typing import Any, Final, TypeAlias, TypeVar
 import anyio
 
 from fsstate import AsyncStore, PrunePolicy, Store, StoreOptions
-from fsstate.errors import AlreadyExistsError, ConflictError, LockTimeoutError, NotFoundError, OutcomeUnknownError
+from fsstate.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    CorruptRecordError,
+    LockTimeoutError,
+    NotFoundError,
+    OutcomeUnknownError,
+)
 from tests.storms.history import Recorder
+from tests.storms.person import Person
 from tests.storms.scene import DOCUMENTS, LOGS, PASSING, SESSIONS, WORD, blank
 
 __all__ = ["Hand"]
@@ -33,7 +43,7 @@ T = TypeVar("T")
 Work: TypeAlias = Callable[[], Any]
 
 # They say that nothing was done.
-REFUSALS: Final = (AlreadyExistsError, ConflictError, LockTimeoutError, NotFoundError)
+REFUSALS: Final = (AlreadyExistsError, ConflictError, CorruptRecordError, LockTimeoutError, NotFoundError)
 THREADS, TASKS = 3, 5
 # Seconds between two looks at what the process holds.
 LOOK_EVERY: Final = 0.1
@@ -130,6 +140,9 @@ class Hand:
     async def put_expecting(self) -> None:
         value, name = self.token(), self.chance.choice(DOCUMENTS)
         record = await settled(self.shared.record(name))
+        if record is None:
+            # In the middle of a checkout.
+            return
         before = record.value
         after = {**before, "register": value, "counter": before["counter"] + 1}
 
@@ -248,8 +261,12 @@ class Hand:
     async def restore(self) -> None:
         name = self.chance.choice(PASSING)
 
-        async def work() -> None:
-            await settled(self.store.trash.restore(f"records/{name}.json"))
+        place = Path(self.records.path_of(name))
+
+        async def work() -> str | None:
+            there = trashed(place)
+            (item,) = await settled(self.store.trash.restore(f"records/{name}.json"))
+            return there.get(item.id.partition("/")[0])
 
         await self.attempt("restore", name, work)
 
@@ -304,6 +321,16 @@ def write_note(path: Path, note: str) -> None:
     aside.replace(path)
 
 
+def trashed(place: Path) -> dict[str, str]:
+    """What a record held each time that it went to the trash, by the run that brought it there."""
+    found: dict[str, str] = {}
+    for path in place.parents[1].glob(f".fsstate/trash/*/{place.parent.name}/{place.name}"):
+        # Another one restores it.
+        with contextlib.suppress(OSError):
+            found[path.parents[1].name] = json.loads(path.read_bytes())["content"]
+    return found
+
+
 # -- programs
 
 
@@ -322,6 +349,24 @@ class Program:
         return time.monotonic() > self.ends
 
     def run(self, style: str) -> None:
+        if style == "person":
+            Person(self.store.path, self.recorder, self.seed).edit_until(self.ends)
+        elif style == "updates":
+            self.update()
+        else:
+            self.do_everything(style)
+        self.store.close()
+
+    def update(self) -> None:
+        """Change the shared documents, and nothing else: what is read while a person saves may be put back."""
+        hand = Hand(self.store, self.recorder, self.seed)
+        hand.deeds = {hand.set_register: 3, hand.count_up: 3, hand.put_expecting: 2, hand.edit: 2}
+        while not self.is_over:
+            # A put reads first, perhaps in the middle of a checkout.
+            with contextlib.suppress(*REFUSALS):
+                drive(hand.act())
+
+    def do_everything(self, style: str) -> None:
         self.warm_up()
         hands = [threading.Thread(target=self.work, args=(number,)) for number in range(THREADS)]
         hands.append(threading.Thread(target=self.look))
@@ -331,7 +376,6 @@ class Program:
             anyio.run(self.work_in_tasks, backend=style)
         for hand in hands:
             hand.join()
-        self.store.close()
 
     def warm_up(self) -> None:
         """Do everything once: a child forked while another thread imports a module would wait for ever."""

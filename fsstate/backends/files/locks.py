@@ -39,9 +39,14 @@ LOCKS: Final = ".fsstate/locks"
 _KEPT: Final = 32
 # More lock files than this are leftovers of dead processes: sweep them.
 _MANY: Final = 64
-# Seconds for which a lock may be taken again before those who wait get their turn. Handing it over costs a few
-# small saves, so without this many processes would get less done than one; with more the longest wait would grow.
+# How long a lock may be taken again and again before those who wait get their turn: for so many seconds, and so many
+# times, unless that takes too many seconds. Handing it over costs a few small saves, so without this many processes
+# would get less done than one; with more the longest wait, of which each turn is a part, would grow.
 _TURN: Final = 2e-3
+_TAKES: Final = 4
+_LONGEST_TURN: Final = 2e-2
+# Seconds that somebody takes to wake up.
+_WAKING: Final = 2e-4
 # A lock file may be unlinked or its folder removed at any time; more often than this, something else is wrong.
 _TRIES: Final = 100
 
@@ -49,11 +54,28 @@ _TRIES: Final = 100
 class _LockFile:
     """The lock file of a record, kept open for the next time."""
 
-    __slots__ = ("file", "turn_began")
+    __slots__ = ("_taken", "_turn_began", "file")
 
     def __init__(self, file: Lockable) -> None:
         self.file = file
-        self.turn_began = 0.0
+        self._turn_began = 0.0
+        self._taken = 0
+
+    def begin_turn(self, now: float) -> None:
+        """Note that it is taken, and may be taken again."""
+        self._turn_began = now
+        self._taken = 1
+
+    @property
+    def had_a_turn(self) -> bool:
+        """Whether the turn is hardly over, if it is."""
+        return time.monotonic() - self._turn_began < _LONGEST_TURN
+
+    def may_be_taken_again(self, now: float) -> bool:
+        """Whether the turn goes on. Counts."""
+        self._taken += 1
+        lasted = now - self._turn_began
+        return lasted < _TURN or (self._taken <= _TAKES and lasted < _LONGEST_TURN)
 
 
 class _Turn:
@@ -312,9 +334,14 @@ class RecordLocks:
     def _lock_file(self, ref: Ref, timeout: float, deadline: float) -> _LockFile:
         for _ in range(_TRIES):
             one = self._open(ref)
-            if _must_queue(one) or not one.file.try_lock():
+            must_queue = _must_queue(one)
+            if must_queue or not one.file.try_lock():
+                if must_queue or one.had_a_turn:
+                    # Who was the first in line has the lock, and has left the line. The next one there wakes up now,
+                    # and must come before us.
+                    time.sleep(min(_WAKING, timeout))
                 self._stand_in_line(ref, one, timeout, deadline)
-                one.turn_began = time.monotonic()
+                one.begin_turn(time.monotonic())
             if one.file.is_current():
                 return one
             one.file.close()
@@ -433,12 +460,12 @@ def _retire(file: Lockable) -> None:
 
 def _must_queue(one: _LockFile) -> bool:
     now = time.monotonic()
-    if now - one.turn_began < _TURN:
+    if one.may_be_taken_again(now):
         return False
     try:
         os.stat(_queue_of(one.file.path))
     except OSError:
-        one.turn_began = now
+        one.begin_turn(now)
         return False
     return True
 

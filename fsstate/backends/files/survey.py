@@ -12,7 +12,8 @@ so that a survey of an unchanged category costs little more than the scan, and k
 - A file touched within the clock's last tick may change again without showing it: it is remembered as looking like
   nothing, so that the next survey names it once more (git calls this "racily clean").
 - A file that is replaced while the listing is read may be missing from it or stand in it twice (readdir(3) leaves both
-  open): what seems to be gone is looked for by its name.
+  open): what seems to be gone is looked for by its name. If it is there, it is remembered as looking like nothing: it
+  will be read, so that its end must show.
 
 What is remembered is opaque bytes under each fingerprint; whoever keeps them may lose them, and then all is new.
 """
@@ -197,6 +198,7 @@ class _Comparison:
             self._note(name)
         gone = {name for name in self._changed if not self._is_plain(name)}
         there = {name: logs for name, logs in self._changed.items() if name not in gone}
+        self._remember_overlooked({name for name in missing if self._record_of(name) not in gone})
         return Survey(_Changed(there), gone, self._kept - self._remembered.keys(), self._remembered)
 
     def _take_in(self, key: int, found: list[str], looks: list[_Look]) -> None:
@@ -235,6 +237,19 @@ class _Comparison:
             found = _entries.decode(packed)
             self._remember(key, [self._compared(entry, before.pop(entry.name)) for entry in found])
         return before.names()
+
+    def _remember_overlooked(self, missing: set[str]) -> None:
+        """Remember what is there, though the listing does not have it: made, or replaced, while that was read."""
+        overlooked = {name for name in missing if self._is_there(name)}
+        if overlooked:
+            stretches = [*(self._known[key] for key in self._kept), *self._remembered.values()]
+            overlooked -= {entry.name for data in stretches for entry in _recalled(data)}
+        if overlooked:
+            self._remember(0, [_Entry(name, _NOTHING) for name in sorted(overlooked)])
+
+    def _is_there(self, name: str) -> bool:
+        # A document was looked for already, and there may be only one answer.
+        return name.endswith(self._suffix) or self._status(name) is not None
 
     def _compared(self, entry: _Entry, before: _Entry | None) -> _Entry:
         if before is None or before.look != entry.look:
@@ -275,13 +290,16 @@ class _Comparison:
         return record if names.is_name(record) else None
 
     def _is_plain(self, record: str) -> bool:
+        status = self._status(record + self._suffix)
+        return status is not None and stat.S_ISREG(status.st_mode)
+
+    def _status(self, name: str) -> os.stat_result | None:
         if self._directory is None:
-            return False
+            return None
         try:
-            status = os.stat(record + self._suffix, dir_fd=self._directory.fd, follow_symlinks=False)
+            return os.stat(name, dir_fd=self._directory.fd, follow_symlinks=False)
         except FileNotFoundError:
-            return False
-        return stat.S_ISREG(status.st_mode)
+            return None
 
     def _remember(self, key: int, stretch: list[_Entry]) -> None:
         entries = [self._distrusted(entry) for entry in stretch]

@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +24,7 @@ from fsstate import (
     StorageError,
 )
 from fsstate.integrations.items import Object
+from fsstate.lazy import lazy_property
 
 __all__ = ["ROW", "Database", "Table", "opened"]
 
@@ -72,7 +72,7 @@ class Database:
         row = next(self._run(query, given), None)
         return None if row is None else row[0]
 
-    @cached_property
+    @lazy_property
     def names(self) -> list[str]:
         """The names of the tables, without those that tools keep for themselves."""
         rows = self._run("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name", ())
