@@ -218,6 +218,13 @@ class RecordLocks:
         finally:
             file.close()
 
+    def let_go(self) -> None:
+        """Close the lock files that nobody holds. Opens none."""
+        with self._mutex:
+            kept, self._kept = self._kept, OrderedDict()
+        for one in kept.values():
+            _retire(one.file)
+
     def close(self) -> None:
         """Unlink the lock files that nobody holds; the others when they are given back."""
         with self._mutex:
@@ -297,11 +304,16 @@ class RecordLocks:
     def _lock_file(self, ref: Ref, timeout: float, deadline: float) -> _LockFile:
         for _ in range(_TRIES):
             one = self._open(ref)
-            if _must_queue(one) or not one.file.try_lock():
-                self._stand_in_line(ref, one, timeout, deadline)
-                one.turn_began = time.monotonic()
-            if one.file.is_current():
-                return one
+            try:
+                if _must_queue(one) or not one.file.try_lock():
+                    self._stand_in_line(ref, one, timeout, deadline)
+                    one.turn_began = time.monotonic()
+                if one.file.is_current():
+                    return one
+            except BaseException:
+                # Whoever keeps the error would keep the lock.
+                one.file.close()
+                raise
             one.file.close()
         raise StorageError("lock (its lock file vanishes each time)", str(ref), errno.ESTALE)
 
