@@ -27,7 +27,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from fsstate import codec
 from fsstate.backends.base import Backend, BadLine, LogLine, Ref
-from fsstate.errors import ConflictError, CorruptRecordError, ValidationError
+from fsstate.errors import ConflictError, CorruptRecordError, StorageError, ValidationError
 from fsstate.forks import renew_in_children
 from fsstate.journal import Log
 
@@ -193,7 +193,11 @@ class Projection(Generic[S]):
         """Fold an append of ours into the state, if it is all that happened to the log since it bore `before`."""
         added = sum(len(line) + len(f'"seq":{seq},\n') for seq, line in zip(seqs, lines, strict=True))
         with self._lock:
-            after = self._backend.log_stamp(self.log.ref)
+            try:
+                after = self._backend.log_stamp(self.log.ref)
+            except StorageError:
+                # What was appended is there all the same; the next look reads it.
+                return
             if self._stamp != before or after is None or not _only_grew(before, after, added):
                 return
             new = [LogLine(seq, b'{"seq":%d,%b' % (seq, line[1:])) for seq, line in zip(seqs, lines, strict=True)]

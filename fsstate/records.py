@@ -24,7 +24,7 @@ from fsstate import ids
 from fsstate.backends.base import JSON, Blob, Change, Ref
 from fsstate.cursors import page_of, position_in
 from fsstate.document_changes import PROBLEMS, Editing, Problem
-from fsstate.errors import LockTimeoutError, NotFoundError
+from fsstate.errors import FsStateError, LockTimeoutError, NotFoundError
 from fsstate.index import fetch
 from fsstate.keys import NULL, key_of, text_in
 from fsstate.migrator import MigrationReport, Progress, migrate
@@ -318,8 +318,15 @@ class Records(Prunable, Generic[T]):
         if not (looks_first and is_alone) or newest.has_company(folder):
             # Others may have added some at the same time. Who looks now sees the new ones among all: what one removes
             # another would have removed as well.
-            documents.change_each(documents.removals(self._surplus(documents, newest)))
+            self._remove_surplus(documents, newest)
         return value
+
+    def _remove_surplus(self, documents: RecordDocuments[T], newest: Newest) -> None:
+        """Remove what is too much. Where that fails, the new record is there nevertheless; the next one tries again."""
+        try:
+            documents.change_each(documents.removals(self._surplus(documents, newest)))
+        except FsStateError as error:
+            _log.warning("%s: more stay than %d: %s", documents.category, self.kind.keep, str(error))
 
     def _save_with(
         self, documents: RecordDocuments[T], ref: Ref, change: Change, surplus: Listing[Age]

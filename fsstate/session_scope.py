@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Unpack
 
@@ -23,7 +23,7 @@ from fsstate.backends.base import JSON, MARKDOWN, Change, Ref
 from fsstate.conversation import copied
 from fsstate.digests import Digests
 from fsstate.document_changes import Editing
-from fsstate.errors import AlreadyExistsError, InvalidValueError
+from fsstate.errors import AlreadyExistsError, FsStateError, InvalidValueError
 from fsstate.messages import Message, Messages
 from fsstate.prunable import Prunable
 from fsstate.retention import Candidate, PrunePolicy, Shortlist
@@ -214,11 +214,12 @@ class SessionScope(SessionLists, Prunable):
         new.created_at = new.updated_at = self._clock()
         self._create(new, None, sweep=new_id is not None)
         if copy_messages:
-            self._copy_steps(id, new.id, branch)
-            for message in branch:
-                # The copy has no writer.
-                message.status = "interrupted" if message.status == "streaming" else message.status
-            self._messages(new.id).extend(branch)
+            with self._filling(new, {message.id for message in branch}):
+                self._copy_steps(id, new.id, branch)
+                for message in branch:
+                    # The copy has no writer.
+                    message.status = "interrupted" if message.status == "streaming" else message.status
+                self._messages(new.id).extend(branch)
         return new
 
     # The same in steps, for those who bring their own way of waiting
@@ -262,6 +263,21 @@ class SessionScope(SessionLists, Prunable):
 
     def _messages(self, name: str) -> Messages:
         return Messages(self._shared.projections, self._clock, _ref(name))
+
+    @contextmanager
+    def _filling(self, new: Session, messages: Container[str]) -> Generator[None]:
+        """Take a new session back where the block that fills it fails, unless others have used it by then."""
+
+        def is_ours() -> bool:
+            said = self._messages(new.id).all()
+            return self._documents.get(new.id) == new and all(message.id in messages for message in said)
+
+        try:
+            yield
+        except BaseException:
+            with suppress(FsStateError):
+                belongings.delete(self._backend, _ref(new.id), is_ours)
+            raise
 
     def _copy_steps(self, source: str, target: str, branch: Iterable[Message]) -> None:
         """Copy the steps that the messages point at, and what is before them; make the messages point at the copies."""

@@ -136,7 +136,7 @@ class Sweeper:
             for each, reason in unsettled:
                 now = self._look(each.id, per)
                 if now is None or not _is_same(now, each):
-                    kept.extend([] if now is None else [Kept(each.id, "touched")])
+                    kept.extend([] if now is None else [Kept(each.id, now.exempt or "touched")])
                 elif now.mark is not None:
                     yield now.mark, now, reason
                 else:

@@ -168,8 +168,7 @@ class Trash:
             try:
                 yield run
             finally:
-                if next(self._items(run.name), None) is None:
-                    self._drop(run.name)
+                self._drop_if_empty(run.name)
 
     def keep_within_limits(self) -> None:
         """Empty what the store's options say has been there for too long, or is too much. Problems are logged."""
@@ -244,8 +243,7 @@ class Trash:
         with self._locked(run):
             owner = None if item.owner is None else ref_of(item.owner)
             self._backend.put_back(_place_of(run, ref), ref, owner=owner)
-            if next(self._items(run), None) is None:
-                self._drop(run)
+            self._drop_if_empty(run)
 
     def _empty_run(self, run: str, chosen: set[str], emptied: Items, kept: Reasons) -> None:
         try:
@@ -286,6 +284,14 @@ class Trash:
                 self._backend.discard(ref.belongings)
         finally:
             held.release()
+
+    def _drop_if_empty(self, run: str) -> None:
+        """Remove a run in which nothing is. Where that fails nothing is lost: emptying the trash tries again."""
+        try:
+            if next(self._items(run), None) is None:
+                self._drop(run)
+        except FsStateError as error:
+            _log.warning("%s stays, with nothing in it: %s", self._backend.location(_manifest_of(run)), str(error))
 
     def _drop(self, run: str) -> None:
         """Remove a run: what says what is in it goes last."""

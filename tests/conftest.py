@@ -18,6 +18,7 @@ import pytest
 
 import fsstate
 from tests.crash.tally import CrashTally
+from tests.faults.tally import FaultTally
 from tests.nonsense.counts import Count
 from tests.storms.tally import StormTally
 
@@ -59,12 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell how much was tried: by the tests of crashes, with random input, and in storms.
+    """Tell how much was tried: by the tests of crashes, of faults, with random input, and in storms.
 
     Here, as what shares tests out loads no other conftest.
     """
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    for kind in (CrashTally, Count, StormTally):
+    for kind in (CrashTally, FaultTally, Count, StormTally):
         tried = kind.sum_of(reports)
         if tried is not None:
             terminalreporter.write_line(str(tried))

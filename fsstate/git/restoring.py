@@ -7,6 +7,7 @@ one place or the other.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from fsstate.trash import RESTORED, TRASH, Run, Trash, TrashItem
 
 __all__ = ["FileRestorer", "RestoreReport", "RestoredFile", "WholeRestorer"]
 
+_log = logging.getLogger("fsstate")
 # A record that was just written to tells no change that comes at once: so long is waited before it is looked at again.
 _PAUSE: Final = 0.03
 
@@ -193,11 +195,11 @@ class WholeRestorer(_Restorer):
                 done = self._files.exchange(source, self._ref, room, mark)
             except FsStateError:
                 self._put_back(going)
-                self._discard(coming)
+                self._forget(coming)
                 raise
-            self._discard(coming)
+            self._forget(coming)
             if not keep:
-                self._discard(going)
+                self._forget(going)
             return done
 
     def _whole(self, present: Mapping[str, bytes] | None) -> Iterator[tuple[str, bytes]]:
@@ -232,6 +234,13 @@ class WholeRestorer(_Restorer):
         place = going.place_of(self._ref)
         if self._files.look(place) is not None and self._files.look(self._ref) is None:
             self._files.put_back(place, self._ref)
+
+    def _forget(self, run: Run) -> None:
+        """Remove what nobody needs any more. The record is where it should be, also when that fails."""
+        try:
+            self._discard(run)
+        except FsStateError as error:
+            _log.warning("%s: what a restore left there stays in the trash: %s", run.name, str(error))
 
     def _discard(self, run: Run) -> None:
         place = run.place_of(self._ref)

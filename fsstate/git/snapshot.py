@@ -21,7 +21,7 @@ import orjson
 
 from fsstate.backends.base import JSON, LOG, Backend, Ref
 from fsstate.backends.files import FileBackend
-from fsstate.errors import GitError, InvalidValueError, StorageError
+from fsstate.errors import FsStateError, GitError, InvalidValueError, OutcomeUnknownError, StorageError
 from fsstate.git.program import Git
 from fsstate.git.repository import Repository, files_of, read_plain
 
@@ -58,6 +58,10 @@ def take_snapshot(backend: Backend, message: str) -> str | None:
     try:
         files.prepare()
         return _Snapshot(files, repository).take(text)
+    except FsStateError:
+        raise
+    except OSError as error:
+        raise StorageError.of("take a snapshot of", files.root, error) from error
     finally:
         held.release()
 
@@ -94,7 +98,7 @@ class _Snapshot:
 
     def _tree(self, head: str | None) -> str | None:
         """The tree with the store as it is now in its place, or None when that is how it is already."""
-        with tempfile.TemporaryDirectory(dir=self._at.git_dir, prefix="fsstate-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._at.git_dir, prefix="fsstate-", ignore_cleanup_errors=True) as folder:
             index = f"{folder}/index"
             git = Git(self._at.top, index=index, durable=self._durable)
             self._begin_index(git, index, head)
@@ -195,8 +199,11 @@ class _Snapshot:
             if self._at.head() == head:
                 raise
             return False
-        if self._durable:
-            self._make_names_last()
+        try:
+            if self._durable:
+                self._make_names_last()
+        except OSError as error:
+            raise OutcomeUnknownError.of("make sure of the snapshot in", self._at.top, error) from error
         return True
 
     def _make_names_last(self) -> None:
@@ -251,7 +258,5 @@ def _flush_names(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
-        except OSError as error:
-            raise StorageError.of("make sure of the snapshot in", str(folder), error) from error
         finally:
             os.close(descriptor)

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -371,6 +372,18 @@ def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
             assert cache.is_private
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_file_that_somebody_keeps_locked_is_no_error(root: Path) -> None:
+    with opened(root) as backend:
+        add(open_cache(backend), 1)
+    with closing(sqlite3.connect(file_of(root))) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with closing(FileBackend(root, StoreOptions(lock_timeout=0.1))) as backend:
+            cache = open_cache(backend)
+            assert numbers_in(cache) == []
+            add(cache, 2)
+            assert numbers_in(cache) == [2]
 
 
 def test_many_threads_and_processes_lose_nothing(root: Path) -> None:

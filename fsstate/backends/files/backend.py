@@ -37,6 +37,7 @@ from fsstate.backends.contents import RecentContents
 from fsstate.backends.files import log_lines, misnamed
 from fsstate.backends.files.copies import copies
 from fsstate.backends.files.deletion import Belongings
+from fsstate.backends.files.descriptors import on_shortage
 from fsstate.backends.files.documents import Documents, Signature
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.footprints import footprint_of
@@ -96,6 +97,7 @@ class FileBackend:
         if not unchecked:
             mark.check()
         renew_in_children(self)
+        self._shortage = on_shortage(self._let_go)
         # At the latest when the interpreter ends, so that short programs leave no lock files behind.
         self._finalizer = weakref.finalize(self, _release, self._logs, self._locks, self._staging)
 
@@ -506,6 +508,16 @@ class FileBackend:
     def _require_open(self) -> None:
         if self._closed:
             raise StoreClosedError(f"the store at {self.root} was closed")
+
+    def _let_go(self) -> None:
+        """Close what is only kept for the next time. Takes no lock that a thread may have while it opens a file."""
+        self._tree.forget()
+        self._locks.let_go()
+        with self._mutex:
+            idle = [ref for ref in self._logs if ref not in self._claims]
+            logs = [self._logs.pop(ref) for ref in idle]
+        for log in logs:
+            log.settle()
 
     def after_fork(self) -> None:
         """In a forked child: give up what is shared with the parent."""

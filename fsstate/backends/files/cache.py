@@ -408,11 +408,17 @@ class CacheFile:
             seal = self._sealed()
             if seal is not None:
                 with contextlib.closing(sqlite3.connect(_uri(self.path, "ro"), timeout=0, uri=True)) as file:
-                    file.backup(memory)
+                    file.backup(memory, progress=_not_locked)
                 if self._sealed() == seal and _state(memory):
                     return memory
         memory.close()
         return None
+
+
+def _not_locked(status: int, _remaining: int, _total: int) -> None:
+    # Else a copy waits without end for whoever keeps the file locked.
+    if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        raise sqlite3.OperationalError("the file is locked")
 
 
 def useless_files(folder: Directory) -> list[str]:

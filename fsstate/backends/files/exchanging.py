@@ -45,6 +45,7 @@ from typing import Final, NamedTuple
 
 from fsstate.backends.base import Ref
 from fsstate.backends.files import leftovers
+from fsstate.backends.files.descriptors import open_at
 from fsstate.backends.files.renames import is_lacking
 from fsstate.backends.files.staging import Staged, Staging
 from fsstate.backends.files.tree import Directory, Tree
@@ -177,7 +178,7 @@ class Exchanges:
 
     def _look(self, directory: Directory, name: str, *, leasing: bool = True) -> Content:
         try:
-            fd = os.open(name, _LOOK, dir_fd=directory.fd)
+            fd = open_at(name, _LOOK, dir_fd=directory.fd)
         except BlockingIOError:
             # Another program's lease, which it must first give back.
             return Content(None, is_busy=True)

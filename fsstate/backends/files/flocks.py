@@ -18,7 +18,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final, Self
 
-from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, identity_of, open_regular
+from fsstate.backends.files.descriptors import open_at
+from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, identity_of, open_regular, refusals
+from fsstate.errors import StorageError
 
 __all__ = ["Lockable", "opening"]
 
@@ -52,7 +54,8 @@ class Lockable:
         reference: weakref.ref[Lockable] = weakref.ref(self, _dropped)
         _open[reference] = self._descriptor
         self.path = path
-        self.identity = identity_of(fd)
+        with refusals("look at", path):
+            self.identity = identity_of(fd)
 
     @classmethod
     def open(cls, opener: Callable[[], int | None], path: str) -> Self | None:
@@ -71,7 +74,7 @@ class Lockable:
     @classmethod
     def open_directory(cls, directory: Directory) -> Self:
         """Open a directory anew: the lock of a descriptor that others use would be theirs as well."""
-        opened = cls.open(lambda: os.open(".", OPEN_DIRECTORY, dir_fd=directory.fd), directory.path)
+        opened = cls.open(lambda: open_at(".", OPEN_DIRECTORY, dir_fd=directory.fd), directory.path)
         assert opened is not None
         return opened
 
@@ -84,11 +87,13 @@ class Lockable:
         _close(self._descriptor)
 
     def is_current(self) -> bool:
-        """Whether its path still leads to it. A lock counts only while it does."""
+        """Whether its path still leads to it. A lock counts only while it does. Raises StorageError."""
         try:
             status = os.stat(self.path, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise StorageError.of("look at", self.path, error) from error
         return (status.st_dev, status.st_ino) == self.identity
 
     def try_lock(self, operation: int = fcntl.LOCK_EX) -> bool:

@@ -12,6 +12,7 @@ import time
 from typing import Final, NamedTuple
 
 from fsstate.backends.base import Footprint
+from fsstate.backends.files.descriptors import open_at, with_enough
 from fsstate.backends.files.documents import Signature
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory
 
@@ -55,9 +56,9 @@ def footprint_of(status: os.stat_result, folder: Directory | None, now_ns: int |
 
 
 def _walk(fd: int, above: str, found: list[tuple[str, Signature]]) -> None:
-    below = os.open(".", OPEN_DIRECTORY, dir_fd=fd)
+    below = open_at(".", OPEN_DIRECTORY, dir_fd=fd)
     try:
-        with os.scandir(below) as entries:
+        with with_enough(lambda: os.scandir(below)) as entries:
             for entry in entries:
                 # What vanishes at this moment leaves another mark than it had.
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -70,7 +71,7 @@ def _walk(fd: int, above: str, found: list[tuple[str, Signature]]) -> None:
 
 
 def _walk_into(parent: int, above: str, name: str, found: list[tuple[str, Signature]]) -> None:
-    fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+    fd = open_at(name, OPEN_DIRECTORY, dir_fd=parent)
     try:
         _walk(fd, f"{above}{name}/", found)
     finally:

@@ -255,6 +255,13 @@ class RecordLocks:
         finally:
             file.close()
 
+    def let_go(self) -> None:
+        """Close the lock files that nobody holds. Opens none."""
+        with self._mutex:
+            kept, self._kept = self._kept, OrderedDict()
+        for one in kept.values():
+            _retire(one.file)
+
     def close(self) -> None:
         """Unlink the lock files that nobody holds; the others when they are given back."""
         with self._mutex:
@@ -334,18 +341,27 @@ class RecordLocks:
     def _lock_file(self, ref: Ref, timeout: float, deadline: float) -> _LockFile:
         for _ in range(_TRIES):
             one = self._open(ref)
-            must_queue = _must_queue(one)
-            if must_queue or not one.file.try_lock():
-                if must_queue or one.had_a_turn:
-                    # Who was the first in line has the lock, and has left the line. The next one there wakes up now,
-                    # and must come before us.
-                    time.sleep(min(_WAKING, timeout))
-                self._stand_in_line(ref, one, timeout, deadline)
-                one.begin_turn(time.monotonic())
-            if one.file.is_current():
-                return one
+            try:
+                self._lock_one(ref, one, timeout, deadline)
+                if one.file.is_current():
+                    return one
+            except BaseException:
+                # Whoever keeps the error would keep the lock.
+                one.file.close()
+                raise
             one.file.close()
         raise StorageError("lock (its lock file vanishes each time)", str(ref), errno.ESTALE)
+
+    def _lock_one(self, ref: Ref, one: _LockFile, timeout: float, deadline: float) -> None:
+        must_queue = _must_queue(one)
+        if not must_queue and one.file.try_lock():
+            return
+        if must_queue or one.had_a_turn:
+            # Who was the first in line has the lock, and has left the line. The next one there wakes up now, and must
+            # come before us.
+            time.sleep(min(_WAKING, timeout))
+        self._stand_in_line(ref, one, timeout, deadline)
+        one.begin_turn(time.monotonic())
 
     def _stand_in_line(self, ref: Ref, one: _LockFile, timeout: float, deadline: float) -> None:
         queue, is_alone = self._join_queue(ref, timeout, deadline)

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from typing import Final, Self, TypeVar
 
 from fsstate.backends.files import leftovers, renames
+from fsstate.backends.files.descriptors import open_at
 from fsstate.backends.files.flocks import Lockable, opening
 from fsstate.backends.files.tree import Directory, Tree, write_all
+from fsstate.errors import StorageError
 from fsstate.options import StoreOptions
 
 __all__ = ["STAGING", "Staged", "Staging"]
@@ -27,6 +29,8 @@ __all__ = ["STAGING", "Staged", "Staging"]
 L = TypeVar("L", bound=Lockable)
 
 STAGING: Final = ".fsstate/staging"
+# The folder may be swept before it is locked; more often than this, something else is wrong.
+_TRIES: Final = 10
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -195,7 +199,7 @@ class Staging:
 
     def _open(self, folder: Directory, name: str) -> int:
         with opening():
-            fd = os.open(name, _CREATE, self._options.file_mode, dir_fd=folder.fd)
+            fd = open_at(name, _CREATE, self._options.file_mode, dir_fd=folder.fd)
             self._writing.add(fd)
             return fd
 
@@ -227,7 +231,7 @@ class Staging:
         return folder
 
     def _make_own(self, parent: Directory) -> tuple[Directory, Lockable]:
-        while True:
+        for _ in range(_TRIES):
             name = os.urandom(8).hex()
             os.mkdir(name, 0o700, dir_fd=parent.fd)
             with contextlib.suppress(FileNotFoundError):
@@ -236,6 +240,7 @@ class Staging:
                 # A sweeper may have taken it for a dead one's between mkdir and here.
                 if lock.try_lock() and lock.is_current():
                     return folder, lock
+        raise StorageError("lock a folder of its own in", parent.path, errno.ENOLCK)
 
     def _sweep(self, parent: Directory) -> None:
         for name in parent.folders():

@@ -33,6 +33,7 @@ import msgspec
 from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Stamps, Suffix, Survey
 from fsstate.backends.files import misnamed
+from fsstate.backends.files.descriptors import open_at, with_enough
 from fsstate.backends.files.documents import Signature
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, refusals
 
@@ -322,13 +323,13 @@ class _Comparison:
 def _walk(parent: int, name: str, path: str, watched: tuple[Suffix, ...]) -> Iterator[_Below]:
     """All folders and watched files below a folder."""
     folders: list[str] = []
-    fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+    fd = open_at(name, OPEN_DIRECTORY, dir_fd=parent)
     try:
         # Before it is listed: what is made in it meanwhile must show the next time. That of the document's own folder
         # was taken by the survey itself.
         if path:
             yield _Below(path, _look_of(os.fstat(fd)))
-        with os.scandir(fd) as entries:
+        with with_enough(lambda: os.scandir(fd)) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
+from fsstate.backends.files.descriptors import open_at, with_enough
 from fsstate.errors import FsStateError, StorageError, UnsafePathError
 from fsstate.options import StoreOptions
 
@@ -88,7 +89,7 @@ def open_regular(directory: Directory, name: str, flags: int, mode: int = 0o600)
     Raises UnsafePathError for a symlink, a directory, or anything else that is no plain file; nothing waits for a pipe.
     """
     try:
-        fd = os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode, dir_fd=directory.fd)
+        fd = open_at(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode, dir_fd=directory.fd)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -98,7 +99,11 @@ def open_regular(directory: Directory, name: str, flags: int, mode: int = 0o600)
         if error.errno in (errno.EISDIR, errno.ENXIO):
             raise UnsafePathError.of("use as a plain file", path, error) from error
         raise StorageError.of("open", path, error) from error
-    kind = stat.S_IFMT(os.fstat(fd).st_mode)
+    try:
+        kind = stat.S_IFMT(os.fstat(fd).st_mode)
+    except OSError as error:
+        os.close(fd)
+        raise StorageError.of("look at", f"{directory.path}/{name}", error) from error
     if kind == stat.S_IFREG:
         return fd
     os.close(fd)
@@ -116,7 +121,8 @@ class Directory:
         self.path = path
         self._parent = parent
         self._name = path.rpartition("/")[2]
-        self._identity = identity_of(fd)
+        with refusals("look at", path):
+            self._identity = identity_of(fd)
         # Whether this process has made sure that the name survives a power cut.
         self.lasting = False
 
@@ -138,7 +144,7 @@ class Directory:
 
     def below(self, name: str) -> Directory:
         """Open a directory in it. Raises OSError, also for a symlink."""
-        return Directory(os.open(name, OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}", self)
+        return Directory(open_at(name, OPEN_DIRECTORY, dir_fd=self.fd), f"{self.path}/{name}", self)
 
     def files(self) -> list[str]:
         """The names of the plain files in it, in no order."""
@@ -167,9 +173,9 @@ class Directory:
         """All that is in it, in no order, for the length of a block."""
         with refusals("list", self.path):
             # A descriptor of its own: two listings on one share its position, and each misses what the other took.
-            fd = os.open(".", OPEN_DIRECTORY, dir_fd=self.fd)
+            fd = open_at(".", OPEN_DIRECTORY, dir_fd=self.fd)
             try:
-                with os.scandir(fd) as entries:
+                with with_enough(lambda: os.scandir(fd)) as entries:
                     yield entries
             finally:
                 os.close(fd)
@@ -291,7 +297,7 @@ class Tree:
             return known
         made = make and self._make_entry(parent, segment)
         try:
-            fd = os.open(segment, OPEN_DIRECTORY, dir_fd=parent.fd)
+            fd = open_at(segment, OPEN_DIRECTORY, dir_fd=parent.fd)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -342,7 +348,7 @@ class Tree:
             self._make_root(self.root)
         try:
             # The root itself may be a symlink: whoever opened the store named it.
-            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = open_at(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -378,7 +384,7 @@ class Tree:
     def _sync_path(self, path: str) -> None:
         if not self.flushes:
             return
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = open_at(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _sync(fd)
         finally:
