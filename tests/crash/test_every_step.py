@@ -33,7 +33,7 @@ HANDS: Final = min(4, os.cpu_count() or 1)
 KILLS: Final = 2
 CUTS: Final = 2
 TWICE: Final = 1
-MANY: Final = 60
+MANY: Final = 30
 # They break what every write relies on; each is found in the first scene.
 PLANTED: Final = ("no_data_flush", "no_directory_flush", "in_place")
 PATIENCE: Final = 240
