@@ -346,6 +346,16 @@ def _dead_maker(do: Records) -> None:
     do.put(DEEP, _document("deep"))
 
 
+def _dead_maker_of_a_log(do: Records) -> None:
+    """Somebody made a log with the directories that it is in, and died before he flushed any."""
+    do.put(A, _document("there"))
+    do.settle()
+    for name in ("/teams", "/teams/red", "/teams/red/logs"):
+        os.mkdir(f"{do.root}{name}", 0o700)
+    os.close(os.open(f"{do.root}/{DEEP_LOG}", os.O_WRONLY | os.O_CREAT, 0o600))
+    do.append(DEEP_LOG)
+
+
 def _threads(do: Records) -> None:
     do.put(A, _document("there"))
     do.settle()
@@ -456,6 +466,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "deletion": Workload(_delete_with, (SESSION, OTHER, MESSAGES, EVENTS, GOAL)),
     "claims": Workload(_claims, (SESSION, MESSAGES, EVENTS, GOAL, STREAM, OTHER)),
     "dead maker": Workload(_dead_maker, (A, TRAIL, DEEP)),
+    "dead maker of a log": Workload(_dead_maker_of_a_log, (A, DEEP_LOG)),
     "threads": Workload(_threads, (A, TRAIL, *(Ref("agents", f"t{n}", JSON) for n in range(3)))),
     "killed, same save": Workload(killed(_some, _put_new, _put_new), (A, TRAIL), kills=True),
     "killed, same new save": Workload(killed(_some, _put_first, _put_first), (A, TRAIL, DEEP), kills=True),

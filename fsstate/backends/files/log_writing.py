@@ -75,9 +75,12 @@ class LogWriter:
             self.make_durable(file, tail.end, tail)
 
     def make_name_last(self) -> None:
-        """Flush the directory, also for a log that was there: its maker may have died before it did."""
+        """Flush the directory and those above it, also for a log that was there: its maker may have died before."""
         try:
             directory = self._tree.find(self._access.ref.category)
+            if directory is not None and not directory.lasting:
+                # Others made it, and may not have flushed it.
+                directory = self._tree.make(self._access.ref.category)
             if directory is not None:
                 self._tree.sync(directory)
         except OSError as error:
