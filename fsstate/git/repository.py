@@ -137,7 +137,11 @@ class Repository:
 
 
 def _look(root: str) -> tuple[str, str, str] | None:
-    if not Path(root).is_dir():
+    try:
+        is_there = Path(root).is_dir()
+    except OSError as error:
+        raise StorageError.of("look at", root, error) from error
+    if not is_there:
         raise GitError(root, "there is no such directory; the first write to the store makes it")
     questions = ("--is-bare-repository", "--is-inside-work-tree", "--absolute-git-dir", "--show-prefix")
     try:

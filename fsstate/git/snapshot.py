@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -98,7 +98,7 @@ class _Snapshot:
 
     def _tree(self, head: str | None) -> str | None:
         """The tree with the store as it is now in its place, or None when that is how it is already."""
-        with tempfile.TemporaryDirectory(dir=self._at.git_dir, prefix="fsstate-", ignore_cleanup_errors=True) as folder:
+        with _scratch(self._at.git_dir) as folder:
             index = f"{folder}/index"
             git = Git(self._at.top, index=index, durable=self._durable)
             self._begin_index(git, index, head)
@@ -227,6 +227,16 @@ class _Snapshot:
                 todo = f"run `git reset -- {self._at.whole_store}` there, or git takes the store for changed back"
                 _logger.warning("%s: the snapshot is made, but %s; %s", self._at.top, error.reason, todo)
             return
+
+
+@contextlib.contextmanager
+def _scratch(place: str) -> Generator[str]:
+    """A directory for the length of a block. What of it cannot be removed stays, and does no harm."""
+    folder = tempfile.mkdtemp(dir=place, prefix="fsstate-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _whole_lines(data: bytes) -> bytes:

@@ -50,7 +50,7 @@ def exists(store: Store) -> object:
 
 ANSWERS: Final = {
     "ask, and the cache fails": Deed(ask, prepare=make_tasks, is_answer=True, within=".fsstate/cache"),
-    "ask first, and the cache fails": Deed(ask, prepare=talk, is_answer=True, within=".fsstate"),
+    "ask first, and the cache fails": Deed(ask, prepare=talk, is_answer=True, within=".fsstate/cache"),
     "list": Deed(list_all, prepare=make_tasks, is_answer=True),
     "read": Deed(read, prepare=make_tasks, is_answer=True),
     "export": Deed(export, prepare=talk, is_answer=True),

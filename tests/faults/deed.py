@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import fsstate
 from fsstate import Store
 
-__all__ = ["GONE", "LOOKS", "TAKEN", "Deed", "Do"]
+__all__ = ["GONE", "TAKEN", "Deed", "Do"]
 
 Do = Callable[[Store], object]
 
@@ -25,7 +25,6 @@ class Deed(NamedTuple):
     - `is_answer`: it changes nothing, and what it returns must be true.
     - `in_parts`: a fault may leave some parts of what `look` tells as they were, and change the others.
     - `may_be_left`: the same, where a fault that goes on keeps it from being taken back.
-    - `unsure_of`: kinds of calls after which "failed" may also mean that it is done.
     - `within`: only calls below that folder fail, and nobody may notice.
     - `also`: errors that it may tell besides StorageError. `repeated`: those of doing it when it is done already.
     """
@@ -36,13 +35,10 @@ class Deed(NamedTuple):
     is_answer: bool = False
     in_parts: bool = False
     may_be_left: bool = False
-    unsure_of: tuple[str, ...] = ()
     within: str = ""
     also: tuple[type[Exception], ...] = ()
     repeated: tuple[type[Exception], ...] = ()
 
 
-# A look at a log behind an append.
-LOOKS: Final = ("stat",)
 TAKEN: Final = (fsstate.AlreadyExistsError,)
 GONE: Final = (fsstate.NotFoundError,)

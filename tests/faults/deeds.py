@@ -12,6 +12,14 @@ from tests.faults.mending import UPKEEP
 from tests.faults.talking import SESSIONS
 from tests.faults.writing import DOCUMENTS, LOGS
 
-__all__ = ["DEEDS"]
+__all__ = ["DEEDS", "GROUPS"]
 
-DEEDS: Final[Mapping[str, Deed]] = {**DOCUMENTS, **LOGS, **SESSIONS, **RECORDS, **UPKEEP, **ANSWERS}
+GROUPS: Final[Mapping[str, Mapping[str, Deed]]] = {
+    "documents": DOCUMENTS,
+    "logs": LOGS,
+    "sessions": SESSIONS,
+    "records": RECORDS,
+    "upkeep": UPKEEP,
+    "answers": ANSWERS,
+}
+DEEDS: Final[Mapping[str, Deed]] = {name: deed for group in GROUPS.values() for name, deed in group.items()}

@@ -9,7 +9,7 @@ from typing import Any, Final
 import fsstate
 from fsstate import Store
 from fsstate.integrations.session_json import export_session, import_session
-from tests.faults.deed import GONE, LOOKS, TAKEN, Deed
+from tests.faults.deed import GONE, TAKEN, Deed
 from tests.faults.writing import settled
 
 __all__ = ["SESSIONS", "export", "retitle", "talk", "titles", "trash", "whole"]
@@ -149,13 +149,12 @@ def given(store: Store) -> Mapping[str, Any]:
 
 
 SESSIONS: Final = {
-    "say": Deed(say, messages, talk, unsure_of=LOOKS, repeated=TAKEN),
-    "say the first": Deed(say, messages, lambda store: store.sessions.create(id="s1"), unsure_of=LOOKS, repeated=TAKEN),
+    "say": Deed(say, messages, talk, repeated=TAKEN),
+    "say the first": Deed(say, messages, lambda store: store.sessions.create(id="s1"), repeated=TAKEN),
     "change a message": Deed(
         lambda store: store.session("s1").messages.update("s1-1", content="Bye"),
         messages,
         talk,
-        unsure_of=LOOKS,
     ),
     "stream": Deed(stream, streamed, talk, in_parts=True, repeated=TAKEN),
     "clear": Deed(lambda store: store.session("s1").messages.clear(), messages, talk),

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.faults.deeds import DEEDS
+from tests.faults.deeds import DEEDS, GROUPS
 from tests.faults.injecting import build
 from tests.faults.plants import PLANTS
 from tests.faults.program import Program
@@ -30,7 +30,7 @@ pytestmark = [
 
 SEED = int(os.environ.get("FSSTATE_FAULT_SEED", "1"))
 FEW = 8
-MANY = 300
+MANY = 40
 NEEDS_GIT = {"take a snapshot", "restore a version", "restore a session's version"}
 
 
@@ -72,11 +72,12 @@ def test_planted_mistakes_are_found(program: Program, plant: str) -> None:
 
 
 @pytest.mark.soak
-def test_many_faults(program: Program, tally: FaultTally, soak_seconds: float) -> None:
+@pytest.mark.parametrize("group", GROUPS)
+def test_many_faults(program: Program, tally: FaultTally, soak_seconds: float, group: str) -> None:
     ends = time.monotonic() + soak_seconds
     wrong: list[str] = []
     for seed in itertools.count(SEED + 1):
-        for deed in possible_here():
+        for deed in filter(GROUPS[group].get, possible_here()):
             left = ends - time.monotonic()
             if left > 0:
                 wrong += program.try_faults(deed, MANY, seed, tally, left)

@@ -8,14 +8,16 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 import fsstate
 from fsstate import Store, StoreOptions
 from fsstate.backends.base import Ref
+from fsstate.backends.files import log_writing
 from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.tree import write_all
 from tests.files.processes import run
 
 QUICK = StoreOptions(durability="process", lock_timeout=0.5)
@@ -178,3 +180,23 @@ def test_a_message_that_was_changed_is_no_failure(store: Store, monkeypatch: pyt
         patch.setattr(store.backend, "log_stamp", log_stamp)
         messages.update(first.id, content="two")
     assert [message.text for message in messages.list()] == ["two"]
+
+
+def test_an_entry_that_cannot_be_looked_at_any_more_is_told_as_appended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written and flushed is there, whatever a look at the file says after that."""
+    trail = store.journal("audit", "trail")
+    trail.append("first")
+    with monkeypatch.context() as patched:
+
+        def write_and_go_blind(fd: int, data: bytes) -> None:
+            write_all(fd, data)
+            patched.setattr(os, "fstat", blind)
+
+        def blind(_: int) -> NoReturn:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        patched.setattr(log_writing, "write_all", write_and_go_blind)
+        assert trail.append("second") == 2
+    assert trail.append("third") == len(trail.read()) == 3

@@ -148,7 +148,6 @@ class Trials:
         told.error = repr(error)
         if fault is None:
             raise error
-        told.is_unsure = told.outcome == "failed" and fault.kind in self._deed.unsure_of
         if self._deed.within:
             told.wrong.append(f"noticed: {error!r}")
         if isinstance(error, self._deed.also):
@@ -194,7 +193,7 @@ class Trials:
         except Exception as error:  # noqa: BLE001 - any is a finding
             return [f"cannot be looked at any more: {error!r}"]
         allowed = {"done": [self._after], "failed": [self._before], "unknown": [self._before, self._after]}
-        if told.seen in allowed["unknown" if told.is_unsure else told.outcome]:
+        if told.seen in allowed[told.outcome]:
             return []
         told.is_partial = self._may_be_partial(told) and self._is_partial(told.seen)
         if told.is_partial:
@@ -224,7 +223,6 @@ class _Told:
         self.error = ""
         self.seen: object = None
         self.is_partial = False
-        self.is_unsure = False
         self.hits = 0
         self.counts: dict[str, int] = {}
         self.wrong: list[str] = []

@@ -21,6 +21,7 @@ __all__ = [
     "first_line",
     "going_on_after",
     "split_at",
+    "state_behind",
     "state_of",
     "take_off",
     "trim_marker",
@@ -60,9 +61,20 @@ def state_of(file: Lockable, end: int | None = None) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def state_behind(file: Lockable, end: int) -> tuple[int, ...]:
+    """The state of a file that we have just written up to `end`; no state at all where it cannot be looked at."""
+    try:
+        return state_of(file, end)
+    except OSError:
+        return (-1,)
+
+
 def written_at(file: Lockable, tail: Tail) -> int:
-    """When what ends there was written, by the file system's clock."""
-    return tail.state[1] if len(tail.state) > 1 else os.fstat(file.fd).st_mtime_ns
+    """When what ends there was written, by the file system's clock, as far as that can be looked at."""
+    try:
+        return tail.state[1] if len(tail.state) > 1 else os.fstat(file.fd).st_mtime_ns
+    except OSError:
+        return time.time_ns()
 
 
 def ends_with(file: Lockable, end: int, data: bytes) -> bool:

@@ -20,6 +20,7 @@ from fsstate.backends.files.log_ends import (
     cut_at,
     ends_with,
     find_tail,
+    state_behind,
     state_of,
     take_off,
     written_at,
@@ -163,7 +164,7 @@ class LogFollower:
         data = b"".join(line.data + b"\n" for line in lines)
         self._writer.write(file, data, before.end)
         tail = Tail(before.end + len(data), lines[-1].seq, lines[-1])
-        tail.state = state_of(file, tail.end)
+        tail.state = state_behind(file, tail.end)
         self._writer.make_durable(file, before.end, tail)
         if not is_where_it_was(file, tail, data):
             # Numbered for another end of the log.

@@ -40,7 +40,7 @@ from fsstate.backends.files.log_ends import (
     first_line,
     going_on_after,
     split_at,
-    state_of,
+    state_behind,
     trim_marker,
     written_at,
 )
@@ -154,7 +154,7 @@ class LogFile:
         if not lines:
             return _Written(file, before, before, data)
         self._writer.write(file, data, before.end)
-        tail.state = state_of(file, tail.end)
+        tail.state = state_behind(file, tail.end)
         file.tail = tail
         if len(tail.state) == 1 and not is_where_it_was(file, tail, data):
             memory.untold, memory.highest, file.tail = data, tail.seq, None

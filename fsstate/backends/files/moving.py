@@ -89,8 +89,12 @@ class Moves:
                 raise AlreadyExistsError(new)
             # Else it stands in both: who moved it, or put it back, was killed in between.
             self._documents.make_names_last(directory, [target])
+        try:
             os.unlink(source.name + source.suffix, dir_fd=old.fd)
             self._tree.sync(old)
+        except OSError as error:
+            # It is back for good, and perhaps still in its old place as well.
+            raise OutcomeUnknownError.of("take away, once it was back,", self._tree.path(str(source)), error) from error
 
     # -- step 1
 
