@@ -11,26 +11,9 @@ import click
 
 import fsstate
 from fsstate.cli import output
-from fsstate.cli.base import Command, Group, Settings, pass_settings
-from fsstate.cli.bench import bench
-from fsstate.cli.completion import VARIABLE, completion
-from fsstate.cli.conflicts import conflicts, resolve
-from fsstate.cli.demo import demo
-from fsstate.cli.doctor import doctor
-from fsstate.cli.documents import cat, put, rm
-from fsstate.cli.editing import edit
+from fsstate.cli.base import COMPLETION_VARIABLE, Command, Group, Settings, pass_settings
+from fsstate.cli.commands import Commands
 from fsstate.cli.exits import CODES, guarded
-from fsstate.cli.exporting import export_group
-from fsstate.cli.git import git
-from fsstate.cli.listing import ls
-from fsstate.cli.logs import log
-from fsstate.cli.recovery import migrate, recover
-from fsstate.cli.retention import pin, prune, restore, trash, unpin
-from fsstate.cli.searching import search
-from fsstate.cli.sessions import sessions
-from fsstate.cli.showing import show
-from fsstate.cli.stats import stats
-from fsstate.cli.transfer import import_group
 
 __all__ = ["program", "run"]
 
@@ -50,7 +33,7 @@ class Program(Group):
     def main(self, *args: Any, **given: Any) -> Any:
         """Run, and exit; with `standalone_mode=False` return the exit code instead."""
         standalone = given.pop("standalone_mode", True)
-        given |= {"prog_name": "fsstate", "complete_var": VARIABLE, "color": output.wants_colour()}
+        given |= {"prog_name": "fsstate", "complete_var": COMPLETION_VARIABLE, "color": output.wants_colour()}
         run_it: Callable[..., object] = super().main
         code = guarded(lambda: run_it(*args, standalone_mode=False, **given))
         if standalone:
@@ -83,6 +66,7 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
 
 @click.group(
     cls=Program,
+    commands=Commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     notes=_RECORDS,
 )
@@ -116,12 +100,6 @@ def init(settings: Settings, directory: str | None) -> None:
         output.json_document({"store": settings.opened.path, "created": created})
     else:
         output.say(f"{output.one_line(settings.store)} {'is ready' if created else 'is a store already'}")
-
-
-_ON_RECORDS = (ls, show, cat, put, edit, rm, log, search, sessions, conflicts, resolve)
-_UPKEEP = (prune, pin, unpin, trash, restore, recover, migrate, doctor, stats, bench, git, import_group, export_group)
-for command in (demo, *_ON_RECORDS, *_UPKEEP, completion):
-    program.add_command(command)
 
 
 def run() -> int:

@@ -19,8 +19,10 @@ from fsstate.store import Store
 if TYPE_CHECKING:
     from fsstate.record_types import RecordType
 
-__all__ = ["Command", "Group", "ParamType", "Settings", "pass_settings"]
+__all__ = ["COMPLETION_VARIABLE", "Command", "Group", "ParamType", "Settings", "pass_settings"]
 
+# By which a shell asks what a word may be completed to.
+COMPLETION_VARIABLE: Final = "_FSSTATE_COMPLETE"
 _DEFAULT_STORE: Final = "state"
 # Writes where a store cannot keep its promise, too: see StoreOptions.
 _ANY_FILE_SYSTEM: Final = "FSSTATE_ANY_FILE_SYSTEM"

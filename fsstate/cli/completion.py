@@ -8,11 +8,10 @@ import click
 from click.shell_completion import get_completion_class
 
 from fsstate.cli import output
-from fsstate.cli.base import Command, Settings, pass_settings
+from fsstate.cli.base import COMPLETION_VARIABLE, Command, Settings, pass_settings
 
-__all__ = ["VARIABLE", "completion"]
+__all__ = ["completion"]
 
-VARIABLE: Final = "_FSSTATE_COMPLETE"
 _SHELLS: Final = ("bash", "zsh", "fish")
 
 
@@ -32,7 +31,7 @@ def completion(settings: Settings, shell: str) -> None:
     """Print the completion script of a SHELL."""
     found = get_completion_class(shell)
     assert found is not None
-    script = found(click.get_current_context().find_root().command, {}, "fsstate", VARIABLE).source()
+    script = found(click.get_current_context().find_root().command, {}, "fsstate", COMPLETION_VARIABLE).source()
     if settings.json:
         output.json_document({"shell": shell, "script": script})
     else:

@@ -56,6 +56,7 @@ COMMANDS = dict(commands(program))
 
 def test_these_are_the_commands() -> None:
     assert sorted(program.commands) == NAMES
+    assert [program.commands[name].name for name in NAMES] == NAMES
     assert {
         ("import", "claude-code"),
         ("export", "claude-code"),
@@ -157,6 +158,8 @@ def test_it_starts_without_what_it_does_not_need(cli: Cli, store: fsstate.Store)
     assert not imported("--store", str(cli.directory), "ls") & heavy
     assert not imported("--store", str(cli.directory), "put", "agents/x", "{}") & (heavy - {"msgspec"})
     assert "rich" not in imported("--store", str(cli.directory), "show", "agents/planner")
+    others = {"fsstate.cli.retention", "fsstate.cli.git", "fsstate.cli.recovery", "fsstate.cli.transfer"}
+    assert not imported("--store", str(cli.directory), "ls") & others
 
 
 def test_without_click_it_says_what_to_install() -> None:

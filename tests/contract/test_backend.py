@@ -881,7 +881,8 @@ class TestDeleteWith:
         wait_for(lambda: len(acknowledged) > 2)
         assert backend.delete_with(SESSION, "sessions/s1", confirm)
         writer.result()
-        assert len(acknowledged) == seen[0]
+        # The last may have been written, and deleted with all others before its writer was told.
+        assert len(acknowledged) <= seen[0] <= len(acknowledged) + 1
         assert backend.read(SESSION) is None
         assert list(backend.entries(EVENTS)) == []
 
