@@ -14,7 +14,7 @@ from tests.storms import checks
 from tests.storms.history import Operation
 from tests.storms.scene import DOCUMENTS, LOGS, PASSING, SESSIONS, STABLE, blank
 
-__all__ = ["verdict", "verdict_with_person"]
+__all__ = ["verdict", "verdict_of_long", "verdict_with_person"]
 
 # Seconds after which a lock that nobody alive holds is not free.
 SOON: Final = 2.0
@@ -55,6 +55,11 @@ def verdict_with_person(root: Path, operations: Sequence[Operation]) -> Iterator
             store.collection("shared").update(name, _touch)
     yield from (f"{path} is left over" for path in _files(root / ".fsstate/staging"))
     yield from _locks(root)
+
+
+def verdict_of_long(root: Path, operations: Sequence[Operation], survivor: int) -> Iterator[str]:
+    """What is wrong after a storm that lasted, and left nothing behind that grows. Lists are judged in shorter ones."""
+    yield from verdict(root, [each for each in operations if each.does != "list"], survivor)
 
 
 def _held(looks: Sequence[dict[str, int] | None]) -> Iterator[str]:
