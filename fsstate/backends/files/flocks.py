@@ -80,10 +80,12 @@ class Lockable:
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        # A child that is forked in between would not know of the descriptor, and keep the lock.
+        with opening():
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
     def is_current(self) -> bool:
         """Whether its path still leads to it. A lock counts only while it does."""
@@ -186,7 +188,7 @@ class _Wait:
 
 
 def opening() -> AbstractContextManager[object]:
-    """Let no fork come between opening a descriptor and noting it: the child would keep one that nobody knows of."""
+    """Let no fork come between opening or closing a descriptor and noting it: the child would keep it, unknown."""
     return _opening
 
 
