@@ -87,12 +87,12 @@ def told(storm: Storm, wrong: Sequence[str]) -> Path:
 
 
 def test_nothing_acknowledged_is_lost_in_a_storm(tmp_path: Path, tally: StormTally) -> None:
-    weather(Storm(tmp_path / "state", SEED, seconds=2.5), tally)
+    weather(Storm(tmp_path / "state", SEED, seconds=2.0), tally)
 
 
 @needs_git
 def test_nothing_acknowledged_is_lost_where_a_person_edits(tmp_path: Path, tally: StormTally) -> None:
-    storm = Storm(tmp_path / "state", SEED, seconds=1.0, programs=3, styles=EDITED)
+    storm = Storm(tmp_path / "state", SEED, seconds=0.8, programs=3, styles=EDITED)
     weather_with_person(storm, tally)
 
 
