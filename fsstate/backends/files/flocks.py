@@ -23,9 +23,10 @@ from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, identity_of, 
 
 __all__ = ["Lockable", "opening"]
 
-# Pauses of the first tries, in seconds (the system adds some 50 us to each), for a lock that is next to be ours: most
-# are free within 10 ms, and a thread would wake up later than a try.
+# Pauses of the first tries, in seconds (the system adds some 50 us to each). For a lock that is next to be ours: most
+# are free within 10 ms, and a thread would wake up later than a try. For a place further back: a thread, soon.
 _NEXT: Final = (0.0, *(50e-6,) * 100)
+_LATER: Final = (0.0, 20e-6, 50e-6)
 # The tries of somebody who will not wait: others may hold the lock for an instant, only to look whether it is free.
 _GLANCES: Final = (0.0, 20e-6, 100e-6, 300e-6)
 # A wait shorter than this is made of tries; a longer one is left to a thread, which may outlive it.
@@ -108,11 +109,10 @@ class Lockable:
     def lock(self, timeout: float, operation: int = fcntl.LOCK_EX, *, queueing: bool = False) -> bool:
         """Lock it within `timeout` seconds. When it returns False or raises, the file is not to be used any more.
 
-        With `queueing`, others wait before us: a try would come before those of them who are just waking up.
+        With `queueing`, many are expected to wait before us.
         """
         deadline = time.monotonic() + timeout
-        pauses = () if queueing else _NEXT
-        if self._try_for(pauses if timeout > 0 else _GLANCES, operation):
+        if self._try_for((_LATER if queueing else _NEXT) if timeout > 0 else _GLANCES, operation):
             return True
         if timeout >= _SHORT:
             wait = _Wait(self, operation)
