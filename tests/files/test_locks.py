@@ -18,6 +18,7 @@ import pytest
 
 from fsstate.backends.base import JSON, LOG, Blob, LogLine, Ref
 from fsstate.backends.files import FileBackend
+from fsstate.backends.files.flocks import Lockable
 from fsstate.errors import LockTimeoutError, StorageError
 from fsstate.options import StoreOptions
 from tests.files.processes import start
@@ -264,6 +265,35 @@ def test_a_fork_while_threads_write_leaves_a_child_that_can_write(backend: FileB
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_fork_while_a_lock_is_closed_does_not_keep_it(
+    backend: FileBackend, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.change(REF, increment)
+    file = Lockable(os.open(root / "agents/a.json", os.O_RDONLY), "a.json")
+    assert file.try_lock()
+    children: list[int] = []
+    forking = threading.Thread(target=lambda: children.append(in_child(lambda: time.sleep(PATIENT_CHILD))))
+    close = os.close
+
+    def close_slowly(fd: int) -> None:
+        if fd > 2 and not forking.is_alive() and not children:
+            forking.start()
+            forking.join(0.2)
+        close(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fsstate.backends.files.flocks.os.close", close_slowly)
+        file.close()
+    forking.join()
+    try:
+        again = Lockable(os.open(root / "agents/a.json", os.O_RDONLY), "a.json")
+        assert again.lock(5)
+        again.close()
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
 
 
 # -- waiting for oneself

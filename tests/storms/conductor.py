@@ -26,8 +26,13 @@ STYLES: Final = ("asyncio", "threads", "trio", "threads")
 PATIENCE: Final = 60.0
 LONGEST_STOP: Final = 0.2
 # Warnings that a storm gives a reason for: a program that is killed in the middle of a write, at the end of a page,
-# leaves half a line; and a person saves twice while a program is about to put back what it got in exchange.
-EXPECTED: Final = ("the line is incomplete: a crash during an append", "several saves came in the same moment")
+# leaves half a line, or what a person saved in that moment under its staged name; and a person saves twice while a
+# program is about to put back what it got in exchange.
+EXPECTED: Final = (
+    "the line is incomplete: a crash during an append",
+    "a writer was killed; what may have been saved there meanwhile is in",
+    "several saves came in the same moment",
+)
 
 
 @dataclass

@@ -80,6 +80,22 @@ def test_an_overwritten_note_is_found() -> None:
     assert document_problems([person, edit, did("read", 4, 5, {"note": "", "counter": 1})])
 
 
+def test_a_person_takes_back_what_was_before_a_save_and_nothing_behind_it() -> None:
+    counted = [did("update", 0, 1, {"counter": 1}, add=1), did("save", 2, 3, becomes=["", "hi", 0])]
+    assert document_problems([*counted, did("read", 4, 5, {"note": "hi", "counter": 0})]) == []
+    assert document_problems([*counted, did("read", 4, 5, {"note": "", "counter": 1})])
+    behind = [*counted, did("update", 4, 5, add=1)]
+    assert document_problems([*behind, did("read", 6, 7, {"note": "hi", "counter": 1})]) == []
+    assert document_problems([*behind, did("read", 6, 7, {"note": "hi", "counter": 0})])
+
+
+@pytest.mark.parametrize(("counter", "is_right"), [(0, True), (17, True), (40, True), (41, False)])
+def test_many_that_were_killed_at_once_are_judged_soon(counter: int, is_right: bool) -> None:
+    killed = [unknown("update", number, 100, add=1, register=f"r{number}") for number in range(40)]
+    read = did("read", 200, 201, {"counter": counter})
+    assert (document_problems([*killed, read]) == []) == is_right
+
+
 def test_what_nobody_was_told_of_may_have_happened_until_it_ended_or_never() -> None:
     killed = unknown("update", 0, 5, add=1)
     assert document_problems([killed, did("read", 6, 7, {"counter": 0})]) == []
@@ -172,6 +188,15 @@ def test_the_trash_gives_back_what_was_pruned_once() -> None:
     assert lifetime_problems([*pruned, did("get", 6, 7, "a")]) == []
     assert lifetime_problems([*pruned, did("get", 6, 7)])
     assert lifetime_problems([*pruned, did("delete", 6, 7, result=True), did("restore", 8, 9)])
+
+
+def test_what_came_back_from_the_trash_is_what_was_there() -> None:
+    first, second = did("create", 0, 1, content="a"), did("create", 4, 5, content="b")
+    trashed = [first, did("prune", 2, 3), second, did("prune", 6, 7)]
+    assert lifetime_problems([*trashed, did("restore", 8, 9, "a"), did("get", 10, 11, "a")]) == []
+    assert lifetime_problems([*trashed, did("restore", 8, 9), did("get", 10, 11, "b")]) == []
+    assert lifetime_problems([*trashed, did("restore", 8, 9, "a"), did("get", 10, 11, "b")])
+    assert lifetime_problems([*trashed, did("restore", 8, 9, "c")])
 
 
 # -- logs

@@ -21,7 +21,7 @@ from tests.storms.conductor import Storm
 from tests.storms.person import git
 from tests.storms.scene import prepare
 from tests.storms.tally import StormTally
-from tests.storms.verdict import verdict, verdict_with_person
+from tests.storms.verdict import verdict, verdict_of_long, verdict_with_person
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -29,6 +29,8 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not i
 
 # The person is the first, who is never killed: nobody mends what an editor left half saved.
 EDITED = ("person", "updates", "updates", "updates")
+# What they do leaves nothing behind that grows.
+STEADY = ("steady",)
 SEED = int(os.environ.get("FSSTATE_STORM_SEED", "1"))
 
 
@@ -45,7 +47,9 @@ def weather(storm: Storm, tally: StormTally) -> None:
         prepare(store)
     storm.rage()
     add(storm, tally)
-    judge(storm, verdict(storm.root, storm.operations, storm.survivor))
+    is_long = storm.styles == STEADY
+    verdict_on = verdict_of_long if is_long else verdict
+    judge(storm, verdict_on(storm.root, storm.operations, storm.survivor))
 
 
 def weather_with_person(storm: Storm, tally: StormTally) -> None:
@@ -83,12 +87,12 @@ def told(storm: Storm, wrong: Sequence[str]) -> Path:
 
 
 def test_nothing_acknowledged_is_lost_in_a_storm(tmp_path: Path, tally: StormTally) -> None:
-    weather(Storm(tmp_path / "state", SEED, seconds=4.0), tally)
+    weather(Storm(tmp_path / "state", SEED, seconds=2.0), tally)
 
 
 @needs_git
 def test_nothing_acknowledged_is_lost_where_a_person_edits(tmp_path: Path, tally: StormTally) -> None:
-    storm = Storm(tmp_path / "state", SEED, seconds=1.5, programs=3, styles=EDITED)
+    storm = Storm(tmp_path / "state", SEED, seconds=0.8, programs=3, styles=EDITED)
     weather_with_person(storm, tally)
 
 
@@ -112,3 +116,10 @@ def test_many_storms(tmp_path: Path, soak_seconds: float, tally: StormTally) -> 
         if left < 1:
             break
         weather(Storm(tmp_path / f"state-{seed}", seed, seconds=min(left, 15.0), programs=6, pause=0.3), tally)
+
+
+@pytest.mark.soak
+def test_a_program_that_goes_on_holds_no_more_than_before(
+    tmp_path: Path, soak_seconds: float, tally: StormTally
+) -> None:
+    weather(Storm(tmp_path / "state", SEED, seconds=soak_seconds, pause=0.3, styles=STEADY), tally)

@@ -33,6 +33,7 @@ or the file is another user's, only the content counts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -194,7 +195,9 @@ class Exchanges:
             is_busy = leasing and self._is_open_for_writing(fd)
             return Content.of(read_whole(fd, status.st_size), status, is_busy=is_busy)
         finally:
-            # The lease ends with it.
+            if leasing:
+                # A child that is forked meanwhile would keep the lease by its copy of the descriptor.
+                self._end_lease(fd)
             os.close(fd)
 
     def _is_busy(self, directory: Directory, name: str) -> bool:
@@ -216,6 +219,11 @@ class Exchanges:
             # That a file is another user's says nothing of the others.
             self._has_leases = isinstance(error, PermissionError)
         return False
+
+    def _end_lease(self, fd: int) -> None:
+        if self._has_leases:
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
     def _require_still(self, directory: Directory, name: str, read: Content) -> None:
         if not self._look(directory, name, leasing=False).is_still(read):

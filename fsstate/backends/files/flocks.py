@@ -24,9 +24,10 @@ from fsstate.errors import StorageError
 
 __all__ = ["Lockable", "opening"]
 
-# Pauses of the first tries, in seconds (the system adds some 50 us to each), for a lock that is next to be ours: most
-# are free within 10 ms, and a thread would wake up later than a try.
+# Pauses of the first tries, in seconds (the system adds some 50 us to each). For a lock that is next to be ours: most
+# are free within 10 ms, and a thread would wake up later than a try. For a place further back: a thread, soon.
 _NEXT: Final = (0.0, *(50e-6,) * 100)
+_LATER: Final = (0.0, 20e-6, 50e-6)
 # The tries of somebody who will not wait: others may hold the lock for an instant, only to look whether it is free.
 _GLANCES: Final = (0.0, 20e-6, 100e-6, 300e-6)
 # A wait shorter than this is made of tries; a longer one is left to a thread, which may outlive it.
@@ -109,11 +110,10 @@ class Lockable:
     def lock(self, timeout: float, operation: int = fcntl.LOCK_EX, *, queueing: bool = False) -> bool:
         """Lock it within `timeout` seconds. When it returns False or raises, the file is not to be used any more.
 
-        With `queueing`, others wait before us: a try would come before those of them who are just waking up.
+        With `queueing`, many are expected to wait before us.
         """
         deadline = time.monotonic() + timeout
-        pauses = () if queueing else _NEXT
-        if self._try_for(pauses if timeout > 0 else _GLANCES, operation):
+        if self._try_for((_LATER if queueing else _NEXT) if timeout > 0 else _GLANCES, operation):
             return True
         if timeout >= _SHORT:
             wait = _Wait(self, operation)
@@ -189,7 +189,7 @@ class _Wait:
 
 
 def opening() -> AbstractContextManager[object]:
-    """Let no fork come between opening a descriptor and noting it: the child would keep one that nobody knows of."""
+    """Let no fork come between opening or closing a descriptor and noting it: the child would keep it, unknown."""
     return _opening
 
 
@@ -199,14 +199,16 @@ _open: dict[weakref.ref[Lockable], list[int]] = {}
 
 
 def _close(descriptor: list[int]) -> None:
-    if descriptor:
-        # Neither another thread nor the handler of a signal runs between emptying the list and closing.
-        fd = descriptor[0]
-        del descriptor[0]
-        try:  # noqa: SIM105 - but they may in `suppress`
-            os.close(fd)
-        except OSError:
-            pass
+    # A child that is forked in between would not know of the descriptor, and keep the lock.
+    with opening():
+        if descriptor:
+            # No handler of a signal runs between emptying the list and closing.
+            fd = descriptor[0]
+            del descriptor[0]
+            try:  # noqa: SIM105 - but one may in `suppress`
+                os.close(fd)
+            except OSError:
+                pass
 
 
 def _dropped(file: weakref.ref[Lockable]) -> None:

@@ -39,14 +39,9 @@ LOCKS: Final = ".fsstate/locks"
 _KEPT: Final = 32
 # More lock files than this are leftovers of dead processes: sweep them.
 _MANY: Final = 64
-# How long a lock may be taken again and again before those who wait get their turn: for so many seconds, and so many
-# times, unless that takes too many seconds. Handing it over costs a few small saves, so without this many processes
-# would get less done than one; with more the longest wait, of which each turn is a part, would grow.
+# Seconds for which a lock may be taken again before those who wait get their turn. Handing it over costs a few
+# small saves, so without this many processes would get less done than one; with more the longest wait would grow.
 _TURN: Final = 2e-3
-_TAKES: Final = 4
-_LONGEST_TURN: Final = 2e-2
-# Seconds that somebody takes to wake up.
-_WAKING: Final = 2e-4
 # A lock file may be unlinked or its folder removed at any time; more often than this, something else is wrong.
 _TRIES: Final = 100
 
@@ -54,28 +49,11 @@ _TRIES: Final = 100
 class _LockFile:
     """The lock file of a record, kept open for the next time."""
 
-    __slots__ = ("_taken", "_turn_began", "file")
+    __slots__ = ("file", "turn_began")
 
     def __init__(self, file: Lockable) -> None:
         self.file = file
-        self._turn_began = 0.0
-        self._taken = 0
-
-    def begin_turn(self, now: float) -> None:
-        """Note that it is taken, and may be taken again."""
-        self._turn_began = now
-        self._taken = 1
-
-    @property
-    def had_a_turn(self) -> bool:
-        """Whether the turn is hardly over, if it is."""
-        return time.monotonic() - self._turn_began < _LONGEST_TURN
-
-    def may_be_taken_again(self, now: float) -> bool:
-        """Whether the turn goes on. Counts."""
-        self._taken += 1
-        lasted = now - self._turn_began
-        return lasted < _TURN or (self._taken <= _TAKES and lasted < _LONGEST_TURN)
+        self.turn_began = 0.0
 
 
 class _Turn:
@@ -342,7 +320,9 @@ class RecordLocks:
         for _ in range(_TRIES):
             one = self._open(ref)
             try:
-                self._lock_one(ref, one, timeout, deadline)
+                if _must_queue(one) or not one.file.try_lock():
+                    self._stand_in_line(ref, one, timeout, deadline)
+                    one.turn_began = time.monotonic()
                 if one.file.is_current():
                     return one
             except BaseException:
@@ -351,17 +331,6 @@ class RecordLocks:
                 raise
             one.file.close()
         raise StorageError("lock (its lock file vanishes each time)", str(ref), errno.ESTALE)
-
-    def _lock_one(self, ref: Ref, one: _LockFile, timeout: float, deadline: float) -> None:
-        must_queue = _must_queue(one)
-        if not must_queue and one.file.try_lock():
-            return
-        if must_queue or one.had_a_turn:
-            # Who was the first in line has the lock, and has left the line. The next one there wakes up now, and must
-            # come before us.
-            time.sleep(min(_WAKING, timeout))
-        self._stand_in_line(ref, one, timeout, deadline)
-        one.begin_turn(time.monotonic())
 
     def _stand_in_line(self, ref: Ref, one: _LockFile, timeout: float, deadline: float) -> None:
         queue, is_alone = self._join_queue(ref, timeout, deadline)
@@ -476,12 +445,12 @@ def _retire(file: Lockable) -> None:
 
 def _must_queue(one: _LockFile) -> bool:
     now = time.monotonic()
-    if one.may_be_taken_again(now):
+    if now - one.turn_began < _TURN:
         return False
     try:
         os.stat(_queue_of(one.file.path))
     except OSError:
-        one.begin_turn(now)
+        one.turn_began = now
         return False
     return True
 
