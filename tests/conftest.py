@@ -32,7 +32,8 @@ DESCRIPTORS = "/dev/fd"
 KEPT_THREADS = ("Trio thread",)
 PATIENCE = 2.0
 MOMENT = 0.03
-# More would take each other's time, as some tests start several processes of their own.
+# A test waits for the disk, or for programs, about as long as it works; more would take each other's time.
+WORKERS_FOR_EACH_CORE = 2
 MOST_WORKERS = 4
 # The tests start hundreds of programs. Where PYTHONDONTWRITEBYTECODE is set, each would compile fsstate anew.
 sys.dont_write_bytecode = False
@@ -48,7 +49,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     # Soaks fill the cores by themselves; a debugger, and what is printed, need the one process.
     if not is_whole or option.markexpr != "not soak" or option.usepdb or option.capture == "no":
         return
-    option.numprocesses, option.maxprocesses = "auto", MOST_WORKERS
+    option.numprocesses = min(WORKERS_FOR_EACH_CORE * (os.cpu_count() or 1), MOST_WORKERS)
     # What a module's fixtures prepare is prepared once; and the modules of few long tests do not come last.
     option.dist, option.loadscopereorder = "loadfile", False
 

@@ -187,17 +187,19 @@ class Exchanges:
             if error.errno in (errno.ELOOP, errno.ENXIO):
                 return Content(None)
             raise
+        is_leased: bool | None = None
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return Content(None)
             # Before the read: else a program might write behind it, and close the file before it is asked.
-            is_busy = leasing and self._is_open_for_writing(fd)
-            return Content.of(read_whole(fd, status.st_size), status, is_busy=is_busy)
+            is_leased = self._lease(fd) if leasing else None
+            return Content.of(read_whole(fd, status.st_size), status, is_busy=is_leased is False)
         finally:
-            if leasing:
-                # A child that is forked meanwhile would keep the lease by its copy of the descriptor.
-                self._end_lease(fd)
+            if is_leased:
+                # A child that was forked meanwhile would keep it by its copy of the descriptor.
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             os.close(fd)
 
     def _is_busy(self, directory: Directory, name: str) -> bool:
@@ -207,23 +209,20 @@ class Exchanges:
             # Whoever reads it next tells why it cannot be read.
             return False
 
-    def _is_open_for_writing(self, fd: int) -> bool:
+    def _lease(self, fd: int) -> bool | None:
+        """Take a lease on a file, which nobody gets who has it open for writing; None when that cannot be told."""
         if not self._has_leases:
-            return False
+            return None
         try:
             fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except BlockingIOError:
-            return True
+            return False
         except (OSError, AttributeError) as error:
             # That a file is another user's says nothing of the others.
             self._has_leases = isinstance(error, PermissionError)
-        return False
-
-    def _end_lease(self, fd: int) -> None:
-        if self._has_leases:
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            return None
+        return True
 
     def _require_still(self, directory: Directory, name: str, read: Content) -> None:
         if not self._look(directory, name, leasing=False).is_still(read):
