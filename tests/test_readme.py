@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,14 @@ def test_every_example_is_told_of() -> None:
     told = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     for example in (ROOT / "examples").glob("*.py"):
         assert example.name in told
+
+
+def test_the_table_of_promises_is_that_of_the_page_of_guarantees() -> None:
+    def table(text: str) -> list[str]:
+        lines = text.splitlines()
+        start = next(number for number, line in enumerate(lines) if line.startswith("| operation | kill -9"))
+        return list(takewhile(lambda line: line.startswith("|"), lines[start:]))
+
+    promised = table(README)
+    assert len(promised) > 10
+    assert promised == table((ROOT / "tests/README.md").read_text(encoding="utf-8"))
