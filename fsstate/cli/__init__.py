@@ -26,6 +26,9 @@ def main() -> NoReturn:
     """Run the command line of this process and exit."""
     try:
         from fsstate.cli.app import run
+    except KeyboardInterrupt:
+        # Before there is anybody who would tell.
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
