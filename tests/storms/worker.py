@@ -25,6 +25,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import anyio
 
 from fsstate import AsyncStore, PrunePolicy, Store, StoreOptions
+from fsstate.backends.files.flocks import opening
 from fsstate.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -317,7 +318,9 @@ def write_note(path: Path, note: str) -> None:
     """
     text = re.sub(r'"note": ?"[^"]*"', f'"note": "{note}"', path.read_text("utf-8"))
     aside = Path(f"{path.parents[1]}.{note}")
-    aside.write_text(text, "utf-8")
+    with opening():
+        # A child that was forked meanwhile would have it open for writing, and wait for itself to be done.
+        aside.write_text(text, "utf-8")
     aside.replace(path)
 
 
