@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from fsstate.backends.files import cache
-from fsstate.backends.files.documents import Signature
+from fsstate.backends.files.signatures import Signature
 from tests.crash.model import Tree
 
 __all__ = ["CACHE", "of_an_earlier_run", "reseal", "torn"]

@@ -14,7 +14,7 @@ import pytest
 
 from fsstate.backends.base import JSON, Survey
 from fsstate.backends.files import FileBackend
-from fsstate.backends.files.documents import Signature
+from fsstate.backends.files.signatures import Signature
 from fsstate.backends.files.tree import Directory
 
 Known = dict[int, bytes]

@@ -38,7 +38,7 @@ from fsstate.backends.files import log_lines, misnamed
 from fsstate.backends.files.copies import copies
 from fsstate.backends.files.deletion import Belongings
 from fsstate.backends.files.descriptors import on_shortage
-from fsstate.backends.files.documents import Documents, Signature
+from fsstate.backends.files.documents import Documents
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.footprints import footprint_of
 from fsstate.backends.files.inventory import inventory
@@ -46,6 +46,7 @@ from fsstate.backends.files.locks import HeldLocks, RecordLock, RecordLocks
 from fsstate.backends.files.logs import LogFile
 from fsstate.backends.files.mark import FORMAT, Mark
 from fsstate.backends.files.moving import Moves
+from fsstate.backends.files.signatures import Signature
 from fsstate.backends.files.staging import Staging
 from fsstate.backends.files.tree import Tree, open_regular, refusals
 from fsstate.errors import CorruptRecordError, FsStateError, StorageError, StoreClosedError

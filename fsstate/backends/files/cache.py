@@ -34,8 +34,8 @@ import msgspec
 import orjson
 
 from fsstate.backends.base import State, Visit
-from fsstate.backends.files.documents import Signature
 from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.signatures import Signature
 from fsstate.backends.files.tree import Directory, Tree, open_regular, refusals, write_all
 from fsstate.errors import FsStateError, LockTimeoutError, StoreClosedError
 from fsstate.forks import renew_in_children

@@ -3,10 +3,6 @@
 A person with an editor, `git checkout` and rsync take no lock. So a write looks at the file once more before it takes
 its place, and at what it got in exchange after (see `exchanging`); when that is no longer what was read, the change is
 computed again from the fresh content.
-
-Whether a file is still the same is told from its inode, size, mtime and ctime together. A file touched within the
-clock's last tick may change again without showing it, so such a signature is not trusted ("racily clean" in git's
-words): the file is read again.
 """
 
 from __future__ import annotations
@@ -22,18 +18,15 @@ from typing import Final, NamedTuple
 from fsstate.backends.base import Blob, Change, Outcome, Ref, Unknown
 from fsstate.backends.files import leftovers
 from fsstate.backends.files.exchanging import ChangedMeanwhileError, Content, Exchanges, read_whole
+from fsstate.backends.files.signatures import Signature
 from fsstate.backends.files.staging import Staged, Staging
 from fsstate.backends.files.tree import Directory, Tree, flush_data, open_regular
 from fsstate.backends.files.unfinished import await_the_rest, is_begun
 from fsstate.errors import FsStateError, OutcomeUnknownError, StorageError, UnsafePathError
 from fsstate.options import StoreOptions
 
-__all__ = ["Documents", "Signature"]
+__all__ = ["Documents"]
 
-# Nanoseconds; file systems stamp with the kernel's tick, 10 ms at the slowest, or else in whole or even seconds.
-_TICK: Final = 20_000_000
-_COARSE_TICK: Final = 2_000_000_000
-_SECOND: Final = 1_000_000_000
 # Documents that reads remember, and their bytes in all.
 _KEPT: Final = 1024
 _KEPT_EACH: Final = 64 * 1024
@@ -43,34 +36,6 @@ _WAIT_FOR_EDITORS: Final = 2.0
 # Fewer saves than this are done before the threads for them have started.
 _MANY: Final = 8
 _HANDS: Final = 4
-
-
-class Signature(NamedTuple):
-    """What changes when a file does."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Signature:
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-    def fits(self, status: os.stat_result) -> bool:
-        """Whether the file is as it was."""
-        return (
-            status.st_mtime_ns == self.mtime_ns
-            and status.st_size == self.size
-            and status.st_ino == self.inode
-            and status.st_ctime_ns == self.ctime_ns
-        )
-
-    def is_settled(self, now_ns: int) -> bool:
-        """Whether any later change would show: it was taken at `now_ns`, well after the file's last change."""
-        # A time of change in the future was set by somebody, and tells nothing; that of the inode cannot be set.
-        newest = self.ctime_ns if self.mtime_ns > now_ns else max(self.mtime_ns, self.ctime_ns)
-        return newest + (_TICK if newest % _SECOND else _COARSE_TICK) < now_ns
 
 
 class _Found(NamedTuple):

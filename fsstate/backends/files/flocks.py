@@ -47,10 +47,9 @@ def _lock_descriptor() -> Callable[..., bool]:
 class Lockable:
     """An open file that can be locked. Closing it, also by dropping it, unlocks it."""
 
-    __slots__ = ("__weakref__", "_descriptor", "fd", "identity", "path")
+    __slots__ = ("__weakref__", "_descriptor", "identity", "path")
 
     def __init__(self, fd: int, path: str) -> None:
-        self.fd = fd
         self._descriptor = [fd]
         reference: weakref.ref[Lockable] = weakref.ref(self, _dropped)
         _open[reference] = self._descriptor
@@ -82,9 +81,16 @@ class Lockable:
     def __del__(self) -> None:
         self.close()
 
+    @property
+    def fd(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        try:
+            return self._descriptor[0]
+        except IndexError:
+            return -1
+
     def close(self) -> None:
         """Close the file. A second call does nothing."""
-        self.fd = -1
         _close(self._descriptor)
 
     def is_current(self) -> bool:
@@ -231,9 +237,7 @@ def _after_fork_in_child() -> None:
     global _opening  # noqa: PLW0603 - other threads may have waited for it
     _opening = threading.RLock()
     # Without unlocking: the lock is the parent's as well.
-    for reference, descriptor in list(_open.items()):
-        if (file := reference()) is not None:
-            file.fd = -1
+    for descriptor in list(_open.values()):
         _close(descriptor)
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from fsstate.backends.base import Footprint
 from fsstate.backends.files.descriptors import open_at, with_enough
-from fsstate.backends.files.documents import Signature
+from fsstate.backends.files.signatures import Signature
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory
 
 __all__ = ["MARK_SIZE", "Contents", "contents_of", "footprint_of", "mark_of"]

@@ -63,7 +63,7 @@ class LogHandle(Lockable):
 
 
 class LogAccess:
-    """One log's file and its lock, in this process. Everything but `claimed` requires that the thread has `alone`."""
+    """One log's file and its lock, in this process. But for `claimed` and `if_idle`, requires `alone`."""
 
     def __init__(self, ref: Ref, tree: Tree, staging: Staging, options: StoreOptions, gate: Gatekeeper) -> None:
         self.ref = ref
@@ -97,6 +97,16 @@ class LogAccess:
             return work(file)
 
         return self._unlocking(on_what_is_there)
+
+    def if_idle(self, work: Callable[[], object]) -> None:
+        """Do work with the log `alone`; does nothing while another thread has it."""
+        taken: list[bool] = []
+        try:
+            if take(self.alone, taken):
+                work()
+        finally:
+            if True in taken:
+                self.alone.release()
 
     def _unlocking(self, work: Callable[[], R]) -> R:
         try:

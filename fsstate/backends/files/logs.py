@@ -46,7 +46,6 @@ from fsstate.backends.files.log_ends import (
 )
 from fsstate.backends.files.log_following import LogFollower, is_where_it_was
 from fsstate.backends.files.log_writing import LogWriter
-from fsstate.backends.files.mutexes import take
 from fsstate.backends.files.staging import Staging
 from fsstate.backends.files.tickets import Ticket, compose_all
 from fsstate.backends.files.tree import Tree, refusals
@@ -173,15 +172,11 @@ class LogFile:
 
     def settle(self) -> None:
         """Put back what editors took along. Does nothing while another thread uses this."""
-        taken: list[bool] = []
         try:
-            if (self._memory.recent or self._memory.lost) and take(self._access.alone, taken):
-                self._look_again()
+            if self._memory.recent or self._memory.lost:
+                self._access.if_idle(self._look_again)
         except (FsStateError, OSError) as error:
             _logger.warning("%s: could not see whether an edit lost entries of it: %s", self.path, str(error))
-        finally:
-            if True in taken:
-                self._access.alone.release()
 
     def _look_again(self) -> None:
         if self._follower.must_look(self._access.file):
@@ -189,13 +184,7 @@ class LogFile:
 
     def forget(self) -> None:
         """Know nothing of the log any more: it was removed on purpose. Does nothing while another thread uses this."""
-        taken: list[bool] = []
-        try:
-            if take(self._access.alone, taken):
-                self._forget()
-        finally:
-            if True in taken:
-                self._access.alone.release()
+        self._access.if_idle(self._forget)
 
     def _forget(self) -> None:
         self._memory.forget()
@@ -288,7 +277,7 @@ class LogFile:
     def _delete(self, file: LogHandle | None) -> bool:
         if file is not None:
             directory = self._tree.make(self.ref.category)
-            os.unlink(_file_name(self.ref), dir_fd=directory.fd)
+            os.unlink(self._access.name, dir_fd=directory.fd)
         # Also when it was gone: who deleted it may have been killed before that would last.
         self._writer.make_name_last()
         self._forget()

@@ -10,20 +10,15 @@ from __future__ import annotations
 from itertools import starmap
 from threading import Lock
 
-__all__ = ["give_back", "take"]
+__all__ = ["take"]
 
 
 def take(lock: Lock, taken: list[bool], timeout: float = 0.0) -> bool:
     """Take the lock within `timeout` seconds, and note in `taken` whether it was had, in one step.
 
-    Called inside the `try` whose `finally` gives it back.
+    Called inside the `try` whose `finally` gives it back: `if True in taken: lock.release()`, written out there, since
+    a handler may also raise before a function of ours has begun.
     """
     # Both happen inside one call of C code, in which no handler runs once the lock is taken.
     taken.extend(starmap(lock.acquire, ((True, timeout),)))
     return taken[-1]
-
-
-def give_back(lock: Lock, taken: list[bool]) -> None:
-    """Release the lock if `taken` says that it was taken."""
-    if taken and taken.pop():
-        lock.release()

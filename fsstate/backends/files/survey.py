@@ -34,7 +34,7 @@ from fsstate import names
 from fsstate.backends.base import JSON, LOG, MARKDOWN, Stamps, Suffix, Survey
 from fsstate.backends.files import misnamed
 from fsstate.backends.files.descriptors import open_at, with_enough
-from fsstate.backends.files.documents import Signature
+from fsstate.backends.files.signatures import Signature
 from fsstate.backends.files.tree import OPEN_DIRECTORY, Directory, refusals
 
 __all__ = ["survey"]

@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from fsstate.backends.base import JSON
+from fsstate.backends.files.signatures import Signature
 
 __all__ = ["await_the_rest", "is_begun"]
 
@@ -39,19 +40,14 @@ def await_the_rest(fd: int, status: os.stat_result, path: str) -> bool:
 
     `status` is what the file looked like before it was read; `path` leads to it, as long as nobody replaces it.
     """
+    signature = Signature.of(status)
     patience = _PATIENCE if status.st_size else _PATIENCE_IF_EMPTY
     # A time in the future was set by somebody, and tells nothing.
     while 0 <= time.time_ns() - status.st_mtime_ns < patience * 1e9:
         time.sleep(_MOMENT)
-        if _look(os.fstat(fd)) != _look(status):
-            return True
         try:
-            if _look(os.stat(path, follow_symlinks=False)) != _look(status):
+            if not (signature.fits(os.fstat(fd)) and signature.fits(os.stat(path, follow_symlinks=False))):
                 return True
         except FileNotFoundError:
             return True
     return False
-
-
-def _look(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
