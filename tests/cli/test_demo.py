@@ -11,8 +11,7 @@ import pytest
 
 from fsstate import Store
 from tests.cli.conftest import PROGRAM, Cli, Terminals, environment
-
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+from tests.git import needs_git
 
 
 def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

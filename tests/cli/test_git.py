@@ -1,7 +1,6 @@
 """`fsstate git`: the repository, snapshots, and the history of a record."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import pytest
 
 from fsstate import Store
 from tests.cli.conftest import Cli, Terminals
+from tests.git import needs_git, person_in
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+pytestmark = needs_git
 
 
 def git(cli: Cli, *arguments: str) -> str:
@@ -19,11 +19,10 @@ def git(cli: Cli, *arguments: str) -> str:
 
 @pytest.fixture(autouse=True)
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    settings = tmp_path / "gitconfig"
-    settings.write_text("[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    return settings
+    environment = person_in(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Path(environment["GIT_CONFIG_GLOBAL"])
 
 
 @pytest.fixture

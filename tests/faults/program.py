@@ -11,11 +11,11 @@ from typing import Final, Self
 from tests.faults.injecting import environment
 from tests.faults.tally import FaultTally
 from tests.faults.worker import CURRENT
+from tests.git import person_in
 
 __all__ = ["Program"]
 
 _PROJECT: Final = Path(__file__).parents[2]
-_SETTINGS: Final = "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
 
 
 class Program:
@@ -23,12 +23,10 @@ class Program:
 
     def __init__(self, shim: Path, place: Path) -> None:
         self._place = place
-        (place / "gitconfig").write_text(_SETTINGS)
-        git = {"GIT_CONFIG_GLOBAL": str(place / "gitconfig"), "GIT_CONFIG_NOSYSTEM": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.worker", str(place)],
             cwd=_PROJECT,
-            env=environment(shim) | git,
+            env=environment(shim) | person_in(place),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from fsstate.backends.files import log_writing
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.tree import write_all
 from tests.files.processes import run
+from tests.git import needs_git, person_in
 
 QUICK = StoreOptions(durability="process", lock_timeout=0.5)
 Fail = Callable[..., None]
@@ -138,13 +138,12 @@ def test_a_fork_that_fails_leaves_no_session(tmp_path: Path) -> None:
     assert run(FORK, tmp_path / "state").split() == ["s1", "1"]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@needs_git
 def test_a_snapshot_that_was_made_and_may_not_last_is_no_failure(
     tmp_path: Path, fail: Fail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = tmp_path / "gitconfig"
-    settings.write_text("[user]\n\tname = Ada\n\temail = ada@example.org\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    for name, value in person_in(tmp_path).items():
+        monkeypatch.setenv(name, value)
     with Store(tmp_path / "state") as store:
         store.collection("agents").put("a", {"n": 1})
         store.history.init()

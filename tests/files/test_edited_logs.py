@@ -29,6 +29,7 @@ from fsstate.errors import OutcomeUnknownError, StorageError
 from fsstate.journal import Journal
 from fsstate.store import Store
 from tests.files.processes import run
+from tests.git import needs_git
 
 REF = Ref("audit", "trail", LOG)
 
@@ -781,9 +782,6 @@ def test_real_editors_and_writers_lose_nothing_of_each_other(path: Path, editor:
     assert Counter(text for _, text in rows) == expected
     seqs = [seq for seq, _ in rows]
     assert len(seqs) == len(set(seqs))
-
-
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
 def git(path: Path, *arguments: str) -> bytes:

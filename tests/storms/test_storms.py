@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fsstate import Store
+from tests.git import needs_git
 from tests.storms.conductor import Storm
 from tests.storms.person import git
 from tests.storms.scene import prepare
@@ -25,7 +25,6 @@ from tests.storms.verdict import verdict, verdict_of_long, verdict_with_person
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 # The person is the first, who is never killed: nobody mends what an editor left half saved.
 EDITED = ("person", "updates", "updates", "updates")
@@ -96,25 +95,27 @@ def test_nothing_acknowledged_is_lost_where_a_person_edits(tmp_path: Path, tally
     weather_with_person(storm, tally)
 
 
-@pytest.mark.soak
-@needs_git
-def test_many_storms_with_a_person(tmp_path: Path, soak_seconds: float, tally: StormTally) -> None:
-    ends = time.monotonic() + soak_seconds
+def seeds_for(seconds: float) -> Iterator[tuple[int, float]]:
+    """One seed after the other until the time is up, each with the seconds that are left."""
+    ends = time.monotonic() + seconds
     for seed in itertools.count(SEED + 1):
         left = ends - time.monotonic()
         if left < 1:
             break
+        yield seed, left
+
+
+@pytest.mark.soak
+@needs_git
+def test_many_storms_with_a_person(tmp_path: Path, soak_seconds: float, tally: StormTally) -> None:
+    for seed, left in seeds_for(soak_seconds):
         storm = Storm(tmp_path / f"state-{seed}", seed, seconds=min(left, 10.0), styles=EDITED)
         weather_with_person(storm, tally)
 
 
 @pytest.mark.soak
 def test_many_storms(tmp_path: Path, soak_seconds: float, tally: StormTally) -> None:
-    ends = time.monotonic() + soak_seconds
-    for seed in itertools.count(SEED + 1):
-        left = ends - time.monotonic()
-        if left < 1:
-            break
+    for seed, left in seeds_for(soak_seconds):
         weather(Storm(tmp_path / f"state-{seed}", seed, seconds=min(left, 15.0), programs=6, pause=0.3), tally)
 
 

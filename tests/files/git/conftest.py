@@ -7,15 +7,14 @@ import pytest
 
 from fsstate import Store
 from tests.files.git.repository import QUICK, Repo
+from tests.git import person_in
 
 
 @pytest.fixture(autouse=True)
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person of whom git knows the name, and no settings of whoever runs the tests."""
-    settings = tmp_path / "gitconfig"
-    settings.write_text("[user]\n\tname = Ada Ünal\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name, value in person_in(tmp_path, "Ada Ünal").items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -1,14 +1,9 @@
 """A repository as a person has it, and a store in it."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from fsstate import Store, StoreOptions
-
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 # What a power cut leaves is told by what is flushed, in one test; the others need not wait for it.
 QUICK = StoreOptions(durability="process")

@@ -12,7 +12,8 @@ import pytest
 
 from fsstate import Store
 from tests.files import processes
-from tests.files.git.repository import QUICK, Repo, needs_git
+from tests.files.git.repository import QUICK, Repo
+from tests.git import needs_git
 
 pytestmark = needs_git
 

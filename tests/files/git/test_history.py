@@ -4,7 +4,8 @@ import pytest
 
 import fsstate
 from fsstate import NotFoundError, Store
-from tests.files.git.repository import Repo, needs_git
+from tests.files.git.repository import Repo
+from tests.git import needs_git
 
 pytestmark = needs_git
 

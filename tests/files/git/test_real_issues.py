@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fsstate import Store
-from tests.files.git.repository import QUICK, Repo, needs_git
+from tests.files.git.repository import QUICK, Repo
+from tests.git import needs_git
 
 pytestmark = needs_git
 

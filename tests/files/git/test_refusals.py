@@ -9,7 +9,8 @@ import pytest
 
 import fsstate
 from fsstate import GitError, Store, StoreOptions
-from tests.files.git.repository import THEIRS, Repo, needs_git
+from tests.files.git.repository import THEIRS, Repo
+from tests.git import needs_git
 
 pytestmark = needs_git
 

@@ -12,7 +12,8 @@ from fsstate import NotFoundError, Store, StoreOptions, UncommittedError
 from fsstate.backends.base import Move, Ref
 from fsstate.trash import Trash, TrashItem
 from tests.files import processes
-from tests.files.git.repository import Repo, a_session, needs_git, texts
+from tests.files.git.repository import Repo, a_session, texts
+from tests.git import needs_git
 
 pytestmark = needs_git
 

@@ -7,7 +7,8 @@ import pytest
 
 import fsstate
 from fsstate import GitError, Store, UncommittedError
-from tests.files.git.repository import Repo, a_session, needs_git, texts
+from tests.files.git.repository import Repo, a_session, texts
+from tests.git import needs_git
 
 pytestmark = needs_git
 

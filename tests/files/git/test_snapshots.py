@@ -8,7 +8,8 @@ import pytest
 
 import fsstate
 from fsstate import GitError, Store
-from tests.files.git.repository import THEIRS, Repo, needs_git
+from tests.files.git.repository import THEIRS, Repo
+from tests.git import needs_git
 
 pytestmark = needs_git
 
