@@ -308,11 +308,18 @@ def _busy(do: Hand) -> None:
     _agents(do).put("a1", {"status": "busy", "text": "number 1, blue"})
 
 
+def _replied(do: Hand) -> None:
+    """A second message of the session, once however often it is tried."""
+    messages = do.store.session("s1").messages
+    if len(messages.list()) == 1:
+        messages.append("assistant", "a blue one", model="m1")
+
+
 _INDEX: Final = Scene(
     before=_indexed,
     steps=(
         _asked(_busy),
-        _asked(lambda do: do.store.session("s1").messages.append("assistant", "a blue one", model="m1")),
+        _asked(_replied),
         _asked(lambda do: _agents(do).delete("a2")),
         _asked(lambda do: do.store.sessions.create(id="s2", user_id="ada", title="later")),
         _asked(lambda do: do.store.sessions.delete("s1")),

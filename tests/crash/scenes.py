@@ -1,7 +1,8 @@
 """What programs do with records, sessions, workflows and imports, step by step, for the trials of `trials`.
 
 A scene begins with what is there before it. Each of its steps is one call of the public API, or a few that are one to
-the caller: killed in the middle, a step may be repeated, and one that was done already may say so. All ids are given.
+the caller: killed in the middle, a step may be repeated, and one that was done already may say so. What it adds to a
+log, it adds where that is not there yet. All ids are given.
 """
 
 from __future__ import annotations

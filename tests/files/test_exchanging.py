@@ -655,3 +655,21 @@ def test_a_person_and_a_program_race_for_long(
     while time.monotonic() < end:
         race(store, path, tmp_path / "told", habit, 5)
         shutil.rmtree(path.parents[1] / ".fsstate/quarantine", ignore_errors=True)
+
+
+def test_a_copy_of_the_descriptor_keeps_no_lease(agents: Collection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a child has one that was forked meanwhile: editors would wait for it."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        pytest.skip("there are no leases here")
+    real, copies = exchanging.read_whole, []
+
+    def copy_and_read(fd: int, size: int) -> bytes:
+        copies.append(os.dup(fd))
+        return real(fd, size)
+
+    monkeypatch.setattr(exchanging, "read_whole", copy_and_read)
+    agents.update("p", count)
+    assert copies
+    for copy in copies:
+        assert fcntl.fcntl(copy, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+        os.close(copy)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -294,6 +295,25 @@ def test_a_fork_while_a_lock_is_closed_does_not_keep_it(
     finally:
         os.kill(children[0], signal.SIGKILL)
         os.waitpid(children[0], 0)
+
+
+def test_a_finalizer_that_a_signal_ends_leaves_no_lock(
+    backend: FileBackend, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Lockable) -> None:
+        raise KeyboardInterrupt
+
+    backend.change(REF, increment)
+    file = Lockable(os.open(root / "agents/a.json", os.O_RDONLY), "a.json")
+    assert file.try_lock()
+    with monkeypatch.context() as patch:
+        patch.setattr(Lockable, "close", interrupted)
+        # Nobody keeps what is raised there.
+        patch.setattr(sys, "unraisablehook", lambda _: None)
+        del file
+    again = Lockable(os.open(root / "agents/a.json", os.O_RDONLY), "a.json")
+    assert again.try_lock()
+    again.close()
 
 
 # -- waiting for oneself

@@ -14,7 +14,7 @@ import pytest
 
 from fsstate import Collection, CorruptRecordError, Store, StoreOptions
 from fsstate.backends.files import unfinished
-from fsstate.backends.files.unfinished import is_begun
+from fsstate.backends.files.unfinished import await_the_rest, is_begun
 
 BEFORE = {"n": 1, "text": "before", "nested": {"list": [1, 2, {"a": "b"}]}}
 AFTER = json.dumps({**BEFORE, "text": "after"}, indent=2).encode() + b"\n"
@@ -132,3 +132,15 @@ def test_what_ends_as_it_began_is_no_beginning(data: bytes) -> None:
 def test_what_lacks_its_end_is_a_beginning(data: bytes) -> None:
     assert is_begun(data, ".json")
     assert not is_begun(data, ".md")
+
+
+@pytest.mark.usefixtures("patient")
+def test_another_file_in_its_place_is_seen_whatever_its_own_times_say(tmp_path: Path) -> None:
+    """The clock ticks coarsely: what lost its name in the tick in which it was emptied looks as it did."""
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).touch()
+    with (tmp_path / "a.json").open("rb") as file:
+        status = os.fstat(file.fileno())
+        assert await_the_rest(file.fileno(), status, str(tmp_path / "b.json"))
+        (tmp_path / "b.json").unlink()
+        assert await_the_rest(file.fileno(), status, str(tmp_path / "b.json"))
