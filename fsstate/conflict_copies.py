@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from fsstate import names
-from fsstate.backends.base import Backend, Blob, Ref
+from fsstate.backends.base import Backend, Blob, Ref, as_it_is
 from fsstate.errors import AlreadyExistsError, ConflictError, FsStateError
 
 __all__ = ["copies_of", "keep_mine"]
@@ -44,10 +44,13 @@ def copies_of(backend: Backend, ref: Ref) -> Iterator[Ref]:
             yield copy
 
 
+def _holds(blob: Blob | None, data: bytes) -> bool:
+    return blob is not None and blob.data == data
+
+
 def _keep(backend: Backend, ref: Ref, data: bytes) -> Ref:
     for copy in copies_of(backend, ref):
-        blob = backend.read(copy)
-        if blob is not None and blob.data == data:
+        if _holds(backend.read(copy), data) and _holds(backend.change(copy, as_it_is), data):
             return copy
 
     def write(blob: Blob | None) -> bytes:

@@ -58,6 +58,7 @@ __all__ = [
     "Unknown",
     "Upkeep",
     "Visit",
+    "as_it_is",
 ]
 
 R = TypeVar("R")
@@ -321,6 +322,12 @@ class Held(Protocol):
 # Given what a document holds now (None: absent), says what it shall hold (None: absent). Called under the record's
 # lock, and again on the fresh content when the file changed behind the lock. What it raises ends the operation.
 Change: TypeAlias = Callable[[Blob | None], bytes | None]
+
+
+def as_it_is(blob: Blob | None) -> bytes | None:
+    """The `Change` that changes nothing, and so makes last what stands there: who put it there may have been killed."""
+    return None if blob is None else blob.data
+
 
 # Given a log's last entry (None: no entry yet), says what to append: JSON objects without seq. Called under the
 # log's lock, possibly with other callers' appends in the same breath.

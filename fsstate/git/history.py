@@ -116,7 +116,11 @@ class History:
         kind = WholeRestorer if self._is_owner(ref) else FileRestorer
         restorer = kind(self._files, repository, self._clock, ref, version.files)
         changes = restorer.plan()
-        in_trash = bool(changes) and not dry_run and restorer.restore(self._owner(ref), force=force)
+        in_trash = False
+        if changes and not dry_run:
+            in_trash = restorer.restore(self._owner(ref), force=force)
+        elif not dry_run:
+            restorer.make_last(self._owner(ref))
         return RestoreReport(version.record, version.commit, changes, dry_run, in_trash)
 
     # Inside

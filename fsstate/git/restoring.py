@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from fsstate import belongings
-from fsstate.backends.base import JSON, LOG, MARKDOWN, TRIM_MARKER, Change, Move, Ref, Suffix
+from fsstate.backends.base import JSON, LOG, MARKDOWN, TRIM_MARKER, Change, Move, Ref, Suffix, as_it_is
 from fsstate.backends.files import FileBackend, continued
 from fsstate.errors import FsStateError, LockTimeoutError, NotFoundError, UncommittedError
 from fsstate.git.repository import Repository, read_plain
@@ -65,6 +65,14 @@ class _Restorer:
     def plan(self) -> list[RestoredFile]:
         """Tell which files would change."""
         return list(self._changes(self._present()))
+
+    def make_last(self, owner: Ref | None) -> None:
+        """Make it last as it is: a restore that was cut off may have left it where a power cut undoes it."""
+        if self._ref.suffix == LOG:
+            self._files.replace_log(self._ref, lambda now: now, owner=owner)
+        else:
+            # What belongs to a record was flushed before it came, and its name is in the record's directory.
+            self._files.change(self._ref, as_it_is, owner=owner)
 
     def _paths(self) -> list[str]:
         """The files of the record that are there now, or may be."""

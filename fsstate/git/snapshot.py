@@ -240,6 +240,8 @@ def _scratch(place: str) -> Generator[str]:
 
 
 def _whole_lines(data: bytes) -> bytes:
+    # A crash may leave zeros where the newline, and more, was on its way.
+    data = data.rstrip(b"\0")
     end = data.rfind(b"\n") + 1
     try:
         # Without its newline, as editors leave it, the last line is one all the same.

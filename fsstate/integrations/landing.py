@@ -33,7 +33,7 @@ from fsstate import (
     ValidationError,
     codec,
 )
-from fsstate.backends.base import JSON, LOG, Ref
+from fsstate.backends.base import JSON, LOG, Ref, as_it_is
 from fsstate.collection import Collection
 from fsstate.conversation import message_of
 from fsstate.integrations.items import DocumentItem, Entry, Object, SessionItem, TextItem, is_object
@@ -349,8 +349,7 @@ class Landing:
 
     def _compared(self, item: DocumentItem, differing: Sequence[str], ref: Ref, *, is_other: bool = False) -> None:
         if not differing:
-            # Who put it there may have been killed before it would last.
-            self._store.backend.change(ref, lambda blob: None if blob is None else blob.data)
+            self._store.backend.change(ref, as_it_is)
             self.report[item.kind].unchanged += item.parts
             return
         shown = ", ".join(differing[:5]) + (", …" if len(differing) > 5 else "")

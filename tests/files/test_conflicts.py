@@ -160,23 +160,36 @@ def test_the_record_lasts_before_the_copy_goes(template: Path, tmp_path: Path) -
     assert any(number > gone for number in flushed)
 
 
-@needs_strace
-def test_a_copy_lasts_before_it_is_told_of(template: Path, tmp_path: Path) -> None:
-    log = tmp_path / "trace"
+def before_it_is_told(root: Path, log: Path, calls: str, value: int) -> list[str]:
+    """The calls of a program that loses this value, until it is told so."""
     code = f"""
     {STORE.replace(chr(10), chr(10) + "    ")}
     try:
-        agents.put("planner", {{"n": 2}}, expect="{NEVER}", merge=True)
+        agents.put("planner", {{"n": {value}}}, expect="{NEVER}", merge=True)
     except ConflictError:
         os.write(2, b"TOLD")
     """
-    calls = "trace=rename,renameat,renameat2,fsync,fdatasync,write"
-    run(code, template, wrapper=("strace", "-f", "-y", "-o", str(log), "-e", calls))
+    run(code, root, wrapper=("strace", "-f", "-y", "-o", str(log), "-e", f"trace={calls},write"))
     lines = log.read_text().splitlines()
     (told,) = [number for number, line in enumerate(lines) if "TOLD" in line]
+    return lines[:told]
+
+
+@needs_strace
+def test_a_copy_lasts_before_it_is_told_of(template: Path, tmp_path: Path) -> None:
+    lines = before_it_is_told(template, tmp_path / "trace", "rename,renameat,renameat2,fsync,fdatasync", 2)
     (moved,) = [number for number, line in enumerate(lines) if "rename" in line and "planner.conflict-" in line]
-    flushed = [number for number, line in enumerate(lines[:told]) if "sync(" in line]
+    flushed = [number for number, line in enumerate(lines) if "sync(" in line]
     assert flushed[0] < moved < flushed[-1]
+
+
+@needs_strace
+def test_a_copy_that_is_there_already_lasts_before_it_is_told_of(template: Path, tmp_path: Path) -> None:
+    """Who made it may have been killed before it was flushed."""
+    lines = before_it_is_told(template, tmp_path / "trace", "fsync,fdatasync", 1)
+    assert values(template) == [1]
+    assert any("planner.conflict-" in line for line in lines)
+    assert any(f"{template}/agents>" in line for line in lines)
 
 
 def test_folders_that_cannot_be_listed_hide_no_conflict(

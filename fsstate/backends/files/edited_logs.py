@@ -20,10 +20,11 @@ What an editor saw and removed must stay removed. These tell the one from the ot
 All times are the file system's own, of the same file system: its clock ticks coarsely, and need not be ours.
 
 What this cannot know: an editor that read more than two seconds before it saved over a log in place, and did not mind
-that it had changed; what another process appended, and died before it looked again; and whether somebody who takes out
-an older version from git has kept what was appended in the instant before. Of a log that is edited in place the change
-may stand further from the end than is remembered: then what is missing of the last two seconds is put back, also if
-somebody took off just that.
+that it had changed; what another process appended, and died before it looked again; whether somebody who takes out an
+older version from git has kept what was appended in the instant before; and whether one who takes out, within two
+seconds of an append, a version that differs in more than its end means to undo that, too: it is put back. Of a log that
+is edited in place the change may stand further from the end than is remembered: then what is missing of the last two
+seconds is put back, also if somebody took off just that.
 
 Nor can it know whether an editor in place is through: it takes no lock, and writes at offsets of its own. Nothing is
 written, numbered or cut while the file changes, but one that does nothing for longer than `log_ends` waits (a second

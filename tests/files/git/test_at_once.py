@@ -113,12 +113,15 @@ def test_a_document_that_changes_while_git_looks_is_read_once_more(store: Store,
     assert [line for line in larger.status() if "state" in line] == []
 
 
-@pytest.mark.parametrize(("tail", "kept"), [('{"seq":2,"ki', 1), ('{"seq":2,"kind":"x"}', 2)])
+@pytest.mark.parametrize(
+    ("tail", "kept"), [('{"seq":2,"ki', 1), ('{"seq":2,"kind":"x"}', 2), ('{"seq":2,"kind":"x"}\0\0', 2), ("\0\0", 1)]
+)
 def test_of_a_log_its_whole_lines_are_committed(store: Store, larger: Repo, tail: str, kept: int) -> None:
     log = store.journal("audit", "trail")
     log.append("one")
     with open(log.path, "a", encoding="utf-8") as file:
         file.write(tail)
+    assert len(log.read()) == kept
     store.snapshot("one")
     lines = larger.git("show", "HEAD:state/audit/trail.jsonl").splitlines()
     assert [json.loads(line)["seq"] for line in lines] == [1, 2][:kept]

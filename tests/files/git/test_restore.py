@@ -274,6 +274,33 @@ def test_a_restore_that_is_tried_again_gives_out_no_number_again(own: tuple[Stor
     assert store.session("talk").journal("new").append("later") == 2
 
 
+@processes.needs_strace
+@pytest.mark.parametrize(
+    ("record", "flushed"),
+    [
+        ("agents/planner", ["agents/planner.json", "agents"]),
+        ("audit/trail", ["audit/trail.jsonl", "audit"]),
+        ("talk", ["sessions/talk.json", "sessions"]),
+    ],
+)
+def test_what_is_there_already_lasts_when_it_is_told_of(
+    own: tuple[Store, Repo], tmp_path: Path, record: str, flushed: list[str]
+) -> None:
+    """A restore before this one may have been killed, with all in its place and not flushed."""
+    store, _ = own
+    a_session(store, "talk")
+    store.journal("audit", "trail").append("one")
+    store.snapshot("one")
+    log = tmp_path / "strace.txt"
+    wrapper = ("strace", "-f", "-y", "-o", str(log), "-e", "trace=fsync,fdatasync")
+    code = (
+        f'from fsstate import Store\nwith Store(root) as store:\n    print(store.history.restore("{record}", "HEAD"))'
+    )
+    assert "files=[]" in processes.run(code, Path(store.path), wrapper=wrapper)
+    for path in flushed:
+        assert f"{store.path}/{path}>" in log.read_text(), path
+
+
 def test_a_document_is_restored_alone_beside_a_category_of_its_name(own: tuple[Store, Repo]) -> None:
     store, _ = own
     store.collection("teams").put("red", {"n": 1})
