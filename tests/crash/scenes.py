@@ -387,13 +387,23 @@ def _aged_documents(do: Hand) -> None:
         do.store.journal("audit", "trail").append("x", at=f"2025-01-0{day}", day=day)
 
 
+def _prune_trail(policy: fsstate.PrunePolicy) -> Step:
+    def step(do: Hand) -> None:
+        trail = do.store.journal("audit", "trail")
+        trail.prune(policy)
+        # A prune that finds nothing to do leaves it to the next one to do again what a power cut undoes.
+        trail.trim(before=0)
+
+    return step
+
+
 _TRASHED_DOCUMENTS: Final = Scene(
     before=_aged_documents,
     steps=(
         lambda do: do.store.collection("things").prune(fsstate.PrunePolicy(keep=1)),
-        lambda do: do.store.journal("audit", "trail").prune(fsstate.PrunePolicy(keep=1)),
+        _prune_trail(fsstate.PrunePolicy(keep=1)),
         _restore_all,
-        lambda do: do.store.journal("audit", "trail").prune(_OLD),
+        _prune_trail(_OLD),
         lambda do: do.store.trash.empty(),
     ),
     again=(_recover, _migrate, lambda do: do.store.trash.empty()),
