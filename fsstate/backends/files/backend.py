@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -315,9 +314,8 @@ class FileBackend:
         file = None if directory is None else Lockable.open_file(directory, ref.name + ref.suffix, os.O_RDONLY)
         if file is None:
             return False
-        with refusals("look at the lock of", file.path), contextlib.closing(file):
-            # Shared, and more than once: others may be looking, or appending, for an instant.
-            return not file.lock(0, fcntl.LOCK_SH)
+        with contextlib.closing(file):
+            return file.is_held()
 
     def _log(self, ref: Ref) -> LogFile:
         # A log that is there is written to without making anything.

@@ -131,6 +131,12 @@ class Lockable:
                 return True
         return False
 
+    def is_held(self) -> bool:
+        """Whether another holds the lock. If not, this has it, shared, until it is closed. Raises StorageError."""
+        with refusals("look at the lock of", self.path):
+            # Shared, and more than once: others may be looking as well, or writing for an instant.
+            return not self.lock(0, fcntl.LOCK_SH)
+
     def _try_for(self, pauses: tuple[float, ...], operation: int) -> bool:
         for pause in pauses:
             if self.try_lock(operation):

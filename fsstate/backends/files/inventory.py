@@ -6,7 +6,7 @@ cannot be looked into is reported and hides no other; what goes away meanwhile w
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -62,9 +62,5 @@ def _is_in_use(tree: Tree, folder: str) -> bool:
     directory = tree.find(folder)
     if directory is None:
         return False
-    lock = Lockable.open_directory(directory)
-    try:
-        # Shared: others may be looking as well.
-        return not lock.lock(0, fcntl.LOCK_SH)
-    finally:
-        lock.close()
+    with contextlib.closing(Lockable.open_directory(directory)) as lock:
+        return lock.is_held()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -227,11 +226,8 @@ class RecordLocks:
         file = None if directory is None else Lockable.open_file(directory, _file_name(ref), os.O_RDONLY)
         if file is None:
             return False
-        try:
-            # Shared, and more than once: others may be looking as well.
-            return not file.lock(0, fcntl.LOCK_SH)
-        finally:
-            file.close()
+        with contextlib.closing(file):
+            return file.is_held()
 
     def let_go(self) -> None:
         """Close the lock files that nobody holds. Opens none."""

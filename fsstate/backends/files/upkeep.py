@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -135,9 +134,8 @@ class FileUpkeep:
             lock = Lockable.open_directory(directory.below(name))
         except _CRASHED:
             return True
-        with refusals("look at", lock.path), contextlib.closing(lock):
-            # Shared: others may be looking as well.
-            return not lock.lock(0, fcntl.LOCK_SH) or not lock.is_current()
+        with contextlib.closing(lock):
+            return lock.is_held() or not lock.is_current()
 
     def stale_locks(self) -> list[str]:
         directory = self._tree.find(LOCKS)
@@ -334,4 +332,4 @@ def _is_free(directory: Directory, name: str) -> bool:
     if file is None:
         return False
     with contextlib.closing(file):
-        return file.lock(0, fcntl.LOCK_SH) and file.is_current()
+        return not file.is_held() and file.is_current()
