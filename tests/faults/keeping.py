@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -60,8 +61,12 @@ def versions(store: Store) -> Mapping[str, Any]:
 
 
 def recover(store: Store) -> None:
-    for problem in store.recover().problems:
+    report = store.recover()
+    for problem in report.problems:
         raise problem
+    for flight in report.alive:
+        # Its holder is gone. One that may not be looked at counts as alive, which the report tells.
+        raise fsstate.StorageError(f"see whether {flight.held_by} lives, for", flight.path, errno.EACCES)
 
 
 def statuses(store: Store) -> object:

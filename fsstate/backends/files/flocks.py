@@ -73,7 +73,7 @@ class Lockable:
 
     @classmethod
     def open_directory(cls, directory: Directory) -> Self:
-        """Open a directory anew: the lock of a descriptor that others use would be theirs as well."""
+        """Open a directory anew: the lock of a descriptor that others use would be theirs as well. Raises OSError."""
         opened = cls.open(lambda: open_at(".", OPEN_DIRECTORY, dir_fd=directory.fd), directory.path)
         assert opened is not None
         return opened

@@ -17,7 +17,7 @@ from fsstate.backends.base import ENTRY_BEGINNING, TRIM_MARKER, BadLine, LogLine
 from fsstate.backends.files import log_lines
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Directory, Tree, copy_bytes, flush_data, refusals
+from fsstate.backends.files.tree import Directory, Tree, copy_bytes, flush_data, refusals, write_all
 from fsstate.errors import LockTimeoutError
 
 __all__ = ["is_damage", "numbered", "tail_flaw", "take_lines"]
@@ -167,10 +167,10 @@ class _Mending:
         with self._staging.create(b"", like=os.fstat(self._file.fd)) as staged:
             self._copy(self._kept, staged.fd)
             if not self._last_is_whole:
-                os.write(staged.fd, b"\n")
+                write_all(staged.fd, b"\n")
             if self._lost_seq > self._seq:
                 # Else the seq of an entry that was lost would be given out once more.
-                os.write(staged.fd, b'{"seq":%d,%s}\n' % (self._lost_seq, TRIM_MARKER))
+                write_all(staged.fd, b'{"seq":%d,%s}\n' % (self._lost_seq, TRIM_MARKER))
             if self._tree.flushes:
                 flush_data(staged.fd)
             with contextlib.closing(staged.open_lockable(Lockable)) as fresh:

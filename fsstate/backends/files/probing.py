@@ -22,7 +22,7 @@ from fsstate.backends.files import renames
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.guarding import lock_at_once, nearest
 from fsstate.backends.files.staging import STAGING
-from fsstate.backends.files.tree import Directory, Tree, flush_data
+from fsstate.backends.files.tree import Directory, Tree, flush_data, write_all
 from fsstate.errors import FsStateError
 from fsstate.mounts import FileSystem, Trait
 
@@ -103,20 +103,23 @@ def _trial(name: str, yes: str, no: str) -> Callable[[Callable[[Directory], _Ans
     return named
 
 
-def _make(folder: Directory, name: str, data: bytes = b"") -> None:
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+@contextlib.contextmanager
+def _opened(folder: Directory, name: str, flags: int) -> Generator[int]:
+    fd = os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
     try:
-        os.write(fd, data)
+        yield fd
     finally:
         os.close(fd)
+
+
+def _make(folder: Directory, name: str, data: bytes = b"") -> None:
+    with _opened(folder, name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+        write_all(fd, data)
 
 
 def _read(folder: Directory, name: str) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder.fd)
-    try:
+    with _opened(folder, name, os.O_RDONLY) as fd:
         return os.read(fd, 64)
-    finally:
-        os.close(fd)
 
 
 def _exists(folder: Directory, name: str) -> bool:
@@ -130,13 +133,8 @@ def _exists(folder: Directory, name: str) -> bool:
 @_trial("locks", "locks keep threads and open files apart", "locks do not keep open files apart: writes may be lost")
 def _locks(folder: Directory) -> _Answer:
     _make(folder, "lock")
-    flags = os.O_RDWR | os.O_CLOEXEC
-    one, other = (os.open("lock", flags, dir_fd=folder.fd) for _ in range(2))
-    try:
+    with _opened(folder, "lock", os.O_RDWR) as one, _opened(folder, "lock", os.O_RDWR) as other:
         return _Answer(lock_at_once(one) and not lock_at_once(other))
-    finally:
-        os.close(one)
-        os.close(other)
 
 
 @_trial("process_locks", "locks keep processes apart", "locks do not keep processes apart: writes may be lost")
@@ -151,15 +149,12 @@ def _process_locks(folder: Directory) -> _Answer:
 
 def _keeps_processes_apart(folder: Directory) -> bool | None:
     _make(folder, "shared")
-    fd = os.open("shared", os.O_RDWR | os.O_CLOEXEC, dir_fd=folder.fd)
-    try:
+    with _opened(folder, "shared", os.O_RDWR) as fd:
         held = lock_at_once(fd)
         taken_too = _can_lock_elsewhere(f"{folder.path}/shared")
         fcntl.flock(fd, fcntl.LOCK_UN)
         # Also once it is free: a process that fails in any case tells nothing.
         free = _can_lock_elsewhere(f"{folder.path}/shared")
-    finally:
-        os.close(fd)
     return held and not taken_too if free else None
 
 
@@ -216,12 +211,9 @@ def _hard_links(folder: Directory) -> _Answer:
 
 @_trial("file_flush", "files can be flushed", "files cannot be flushed: a power cut may take what was acknowledged")
 def _file_flush(folder: Directory) -> _Answer:
-    fd = os.open("flushed", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
-    try:
-        os.write(fd, b"x")
+    with _opened(folder, "flushed", os.O_RDWR | os.O_CREAT) as fd:
+        write_all(fd, b"x")
         flush_data(fd)
-    finally:
-        os.close(fd)
     return _Answer(holds=True)
 
 

@@ -130,10 +130,11 @@ class FileUpkeep:
         return [f"{STAGING}/{name}" for name in sorted((*files, *dead))]
 
     def _is_used(self, directory: Directory, name: str) -> bool:
-        try:
-            lock = Lockable.open_directory(directory.below(name))
-        except _CRASHED:
-            return True
+        with refusals("look at", f"{directory.path}/{name}"):
+            try:
+                lock = Lockable.open_directory(directory.below(name))
+            except _CRASHED:
+                return True
         with contextlib.closing(lock):
             return lock.is_held() or not lock.is_current()
 
