@@ -620,7 +620,8 @@ def race(store: Store, path: Path, report: Path, habit: Callable[[Path, int], No
             begun = time.monotonic()
             habit(path, len(edits) + 1)
             edits.append((len(edits) + 1, begun, time.monotonic()))
-            time.sleep(chance.random() * 0.02)
+            # Who reads again at once may meet what is about to be put back, and take that for the document.
+            time.sleep(0.002 + chance.random() * 0.02)
     told = json.loads(report.read_text())
     doc = agents["p"]
     found = {*doc["edits"], *(mark for text in kept(path) for mark in json.loads(text)["edits"])}

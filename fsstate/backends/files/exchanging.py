@@ -24,7 +24,8 @@ If it is something else, it is put back, and the change is made again on what st
 5. A kill in between leaves what came out under its staged name: see `leftovers`.
 
 Not covered: a program that is inside open(2), with the old file found and not yet opened, for as long as the exchange
-and the look take; and a power cut in that moment on a file system that may lose both names of a rename.
+and the look take; one that reads ours in that moment, before another's save is put back, and saves over that later;
+and a power cut in that moment on a file system that may lose both names of a rename.
 
 Where the kernel or the file system has no such renames, the content is compared and renamed over, as ever, without
 leases: those of network file systems, which are among them, are refused for other reasons. Where there are no leases,
