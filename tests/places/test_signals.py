@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +16,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from fsstate import FsStateError, Store, StoreOptions
+from tests.files.processes import run
 
 Step: TypeAlias = Callable[[Store, int], object]
 
@@ -47,25 +46,12 @@ def alarm() -> Iterator[None]:
 
 @contextmanager
 def filled_store(path: Path) -> Generator[Store]:
-    """A store with something in it; what stays open of it is closed in the end.
-
-    Handlers come where programs are, which is in `open` more often than anywhere else.
-    """
-    before = open_descriptors()
+    """A store with something in it."""
     # Waiting for a lock that is never given back would take this long, and fail.
     with Store(path, StoreOptions(durability="process", lock_timeout=2.0)) as store:
         store.sessions.create(id="s")
         store.collection("agents").put("a", {"n": 0})
         yield store
-    # What an object still has is its own to close.
-    gc.collect()
-    for descriptor in open_descriptors() - before:
-        with suppress(OSError):
-            os.close(descriptor)
-
-
-def open_descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/dev/fd")}
 
 
 def put(store: Store, number: int) -> None:
@@ -195,13 +181,21 @@ def test_handlers_that_raise(tmp_path: Path, way: str) -> None:
         assert try_out(store, way, 50) > 5
 
 
+# A process of its own: handlers come where programs are, which is in `open` more often than anywhere else.
+ROUND = """
+import signal
+from tests.places.test_signals import filled_store, ring, try_out
+signal.signal(signal.SIGALRM, ring)
+with filled_store(root) as store:
+    try_out(store, sys.argv[2], 300)
+"""
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("alarm")
 def test_handlers_that_raise_for_long(tmp_path: Path, way: str, soak_seconds: float) -> None:
     until = time.monotonic() + soak_seconds
     for number in itertools.count():
-        with filled_store(tmp_path / str(number)) as store:
-            try_out(store, way, 300)
+        run(ROUND, tmp_path / str(number), way)
         if time.monotonic() > until:
             break
