@@ -199,3 +199,18 @@ def test_an_entry_that_cannot_be_looked_at_any_more_is_told_as_appended(
         patched.setattr(log_writing, "write_all", write_and_go_blind)
         assert trail.append("second") == 2
     assert trail.append("third") == len(trail.read()) == 3
+
+
+def test_a_short_read_is_no_end_of_a_log(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken for one, it hid the last entries, and let their seqs be given out again."""
+    trail = store.journal("audit", "trail")
+    for number in range(4):
+        trail.append("old", number=number)
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, start: real(fd, (size + 1) // 2, start))
+    with Store(store.path, QUICK) as other:
+        log = other.journal("audit", "trail")
+        assert log.append("new") == 5
+        assert [entry.seq for entry in log.read()] == [1, 2, 3, 4, 5]
+        assert [entry.seq for entry in log.tail(2)] == [4, 5]
+        assert log.problems() == []

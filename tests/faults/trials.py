@@ -65,7 +65,7 @@ class Trials:
         """All there are."""
         for is_first, counts in self._counts.items():
             for kind, count in counts.items():
-                errors = (*ERRORS, SHORT) if kind == "write" else ERRORS
+                errors = (*ERRORS, SHORT) if kind in ("read", "write") else ERRORS
                 for number in range(1, count + 1):
                     for error in errors:
                         yield Fault(kind, number, error, is_first=is_first)

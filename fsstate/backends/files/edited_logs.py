@@ -46,6 +46,7 @@ from typing import Final, NamedTuple, Protocol
 from fsstate.backends.base import LogLine
 from fsstate.backends.files import log_lines
 from fsstate.backends.files.births import birth_of
+from fsstate.backends.files.tree import read_at
 
 __all__ = ["Edit", "Recent", "edited_at", "entries_of", "find", "look_at", "numbered", "remains_of"]
 
@@ -110,7 +111,7 @@ class _OldFile:
         self._fd = fd
 
     def read(self, start: int, size: int) -> bytes:
-        return os.pread(self._fd, size, start)
+        return read_at(self._fd, size, start)
 
     def holds(self, line: LogLine) -> bool:
         end = os.fstat(self._fd).st_size
@@ -173,11 +174,11 @@ class Recent:
         more = end - self._end
         if more < 0 or more > _WINDOW or self._newest is None:
             begin = max(0, end - _WINDOW)
-            return Glance(begin, [(0, begin, os.pread(fd, end - begin, begin))])
+            return Glance(begin, [(0, begin, read_at(fd, end - begin, begin))])
         if more:
-            return Glance(None, [(0, self._end, os.pread(fd, more, self._end))])
+            return Glance(None, [(0, self._end, read_at(fd, more, self._end))])
         # It is as long as it was, and another.
-        pieces = [(at, start, os.pread(fd, len(data), start)) for at, start, data in self._pieces]
+        pieces = [(at, start, read_at(fd, len(data), start)) for at, start, data in self._pieces]
         return Glance(self._begin, pieces)
 
     def follow(self, glance: Glance) -> None:
@@ -207,9 +208,9 @@ class Recent:
         recent = Recent(max(0, end - max(_WINDOW, self._end - self._begin)))
         for at, (start, line) in sorted(kept, key=lambda each: each[1].start):
             if start >= recent.end and not isinstance(line, log_lines.Marker):
-                recent._append((0, recent.end, os.pread(fd, start - recent.end, recent.end)))
-                recent.add(os.pread(fd, len(line.data), start), start, at)
-        recent._append((0, recent.end, os.pread(fd, end - recent.end, recent.end)))
+                recent._append((0, recent.end, read_at(fd, start - recent.end, recent.end)))
+                recent.add(read_at(fd, len(line.data), start), start, at)
+        recent._append((0, recent.end, read_at(fd, end - recent.end, recent.end)))
         return recent
 
     def stands(self, fd: int) -> bool:
@@ -217,7 +218,7 @@ class Recent:
         if self._newest is None:
             return True
         _, start, data = self._newest
-        return os.pread(fd, len(data), start) == data
+        return read_at(fd, len(data), start) == data
 
     def entries(self) -> list[tuple[int, LogLine]]:
         """What we appended, each with its time, in order."""
@@ -312,7 +313,7 @@ def _common(was: _Old, fd: int, end: int) -> int:
     """Up to where a log is what it was, as far as whole lines go."""
     position = was.begin
     while one := was.read(position, _COMPARED):
-        other = os.pread(fd, min(_COMPARED, max(0, end - position)), position)
+        other = read_at(fd, min(_COMPARED, max(0, end - position)), position)
         if one != other:
             return position + one[: _common_length(one, other)].rfind(b"\n") + 1
         position += len(one)
@@ -379,6 +380,6 @@ def _payload(line: LogLine) -> bytes:
 
 def remains_of(lines: Sequence[LogLine], fd: int, end: int) -> int:
     """How many bytes at the end of a log are the rest of one of these, over whose beginning somebody wrote."""
-    last = os.pread(fd, min(_GLANCE, end), max(0, end - _GLANCE)).rstrip(b"\n").rpartition(b"\n")[2]
+    last = read_at(fd, min(_GLANCE, end), max(0, end - _GLANCE)).rstrip(b"\n").rpartition(b"\n")[2]
     is_rest = bool(last) and not isinstance(log_lines.parse(last, 0), LogLine)
     return len(last) + 1 if is_rest and any(line.data.endswith(last) for line in lines) else 0

@@ -9,11 +9,11 @@ from typing import Final
 from fsstate.backends.base import TRIM_MARKER, LogLine
 from fsstate.backends.files import log_lines
 from fsstate.backends.files.flocks import Lockable
+from fsstate.backends.files.tree import read_at
 
 __all__ = [
     "Tail",
     "await_quiet",
-    "content",
     "continued",
     "cut_at",
     "ends_with",
@@ -79,7 +79,7 @@ def written_at(file: Lockable, tail: Tail) -> int:
 
 def ends_with(file: Lockable, end: int, data: bytes) -> bool:
     """Whether these bytes, if any, are the last of a file of `end` bytes."""
-    return 0 < len(data) <= end and os.pread(file.fd, len(data), end - len(data)) == data
+    return 0 < len(data) <= end and read_at(file.fd, len(data), end - len(data)) == data
 
 
 def cut_at(file: Lockable, end: int, state: tuple[int, ...]) -> bool:
@@ -129,7 +129,7 @@ def find_tail(file: Lockable, end: int, known: Tail | None) -> Tail:
     if known is not None and known.end >= end:
         known = None
     start = max(known.end if known else 0, end - _WINDOW)
-    window = os.pread(file.fd, end - start, start)
+    window = read_at(file.fd, end - start, start)
     if start and known is None:
         # It begins in the middle of a line.
         window = window[window.find(b"\n") + 1 :]
@@ -140,16 +140,6 @@ def find_tail(file: Lockable, end: int, known: Tail | None) -> Tail:
             if not isinstance(parsed, log_lines.Marker):
                 return Tail(end, highest, parsed)
     return Tail(end, highest, None)
-
-
-def content(file: Lockable, end: int) -> bytes:
-    """What stands before `end`."""
-    pieces: list[bytes] = []
-    position = 0
-    while position < end and (piece := os.pread(file.fd, end - position, position)):
-        pieces.append(piece)
-        position += len(piece)
-    return b"".join(pieces)
 
 
 def continued(data: bytes, earlier: bytes) -> bytes:

@@ -27,6 +27,7 @@ from fsstate.backends.files.log_ends import (
 )
 from fsstate.backends.files.log_memory import LogMemory
 from fsstate.backends.files.log_writing import LogWriter
+from fsstate.backends.files.tree import read_at
 from fsstate.errors import StorageError
 
 __all__ = ["LogFollower", "is_where_it_was"]
@@ -195,7 +196,7 @@ def is_where_it_was(file: LogHandle, tail: Tail, data: bytes) -> bool:
         # Who renames or removes a file, or puts another in its place, changes its ctime, too.
         if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == tail.state and status.st_nlink:
             return True
-        return file.is_current() and os.pread(file.fd, len(data), tail.end - len(data)) == data
+        return file.is_current() and read_at(file.fd, len(data), tail.end - len(data)) == data
     except OSError:
         # It was written and flushed. Nothing says that it is not there.
         return True

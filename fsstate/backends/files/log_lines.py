@@ -19,6 +19,7 @@ from typing import Final, cast
 import orjson
 
 from fsstate.backends.base import BadLine, LogLine
+from fsstate.backends.files.tree import read_at
 
 __all__ = [
     "CONFLICT",
@@ -144,7 +145,7 @@ def entries_backwards(fd: int, size: int, sound: int) -> Iterator[LogLine | BadL
 
 
 def _debris(fd: int, start: int, end: int) -> BadLine:
-    data = os.pread(fd, min(end - start, _BLOCK), start)
+    data = read_at(fd, min(end - start, _BLOCK), start)
     return BadLine(data, f"{_ZEROS}; the next append removes them" if b"\0" in data else _INCOMPLETE, start, None, None)
 
 
@@ -198,7 +199,7 @@ def _split_backwards(fd: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
     position, block, whole = end, _FIRST_BLOCK, False
     pieces: list[bytes] = []
     while position > 0:
-        data = os.pread(fd, min(block, position), max(0, position - block))
+        data = read_at(fd, min(block, position), max(0, position - block))
         position -= min(block, position)
         block = min(2 * block, _LARGE_BLOCK)
         pieces.append(data)
@@ -237,7 +238,7 @@ def seek(fd: int, end: int, after: int) -> int:
 
 def _glimpse(fd: int, start: int, end: int) -> tuple[int, int] | None:
     """`_first_entry` where lines are short and begin as they should, which is nearly always; else None."""
-    data = os.pread(fd, min(_NEAR, end - start), start)
+    data = read_at(fd, min(_NEAR, end - start), start)
     newline = data.find(b"\n")
     match = _SEQ.match(data, newline + 1) if newline >= 0 else None
     if match is None or data.find(b"\n", match.end()) < 0:
@@ -274,7 +275,7 @@ def sound_end(fd: int, end: int, since: int = 0) -> int:
 
 def _before_zeros(fd: int, end: int, since: int) -> int:
     start = max(min(since, end), end - UNFLUSHED_LIMIT)
-    zero = os.pread(fd, end - start, start).find(b"\0")
+    zero = read_at(fd, end - start, start).find(b"\0")
     return end if zero < 0 else start + zero
 
 
@@ -282,7 +283,7 @@ def _skip_zeros(fd: int, end: int) -> int:
     block = _BLOCK
     while end > 0:
         start = max(0, end - block)
-        data = os.pread(fd, end - start, start).rstrip(b"\0")
+        data = read_at(fd, end - start, start).rstrip(b"\0")
         if data:
             return start + len(data)
         end, block = start, _LARGE_BLOCK

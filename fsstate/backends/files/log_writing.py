@@ -15,7 +15,7 @@ from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.log_access import LogAccess, LogHandle
 from fsstate.backends.files.log_ends import Tail, await_quiet, cut_at, ends_with, state_of
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Tree, copy_bytes, flush_data, refusals, write_all
+from fsstate.backends.files.tree import Tree, copy_bytes, flush_data, read_at, refusals, write_all
 from fsstate.errors import OutcomeUnknownError, StorageError
 from fsstate.options import StoreOptions
 
@@ -142,7 +142,7 @@ class LogWriter:
 
     def _cut(self, file: LogHandle, sound: int, state: tuple[int, ...]) -> None:
         end = state[0]
-        debris = os.pread(file.fd, min(_MOST_DEBRIS, end - sound), sound)
+        debris = read_at(file.fd, min(_MOST_DEBRIS, end - sound), sound)
         if b"\n" in debris.strip(b"\0"):
             # Whole lines behind zeros: no crash leaves acknowledged ones there, but a failing disk might.
             folder = self._tree.make(_QUARANTINE)

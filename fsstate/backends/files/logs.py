@@ -35,7 +35,6 @@ from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.log_access import Gatekeeper, LogAccess, LogHandle
 from fsstate.backends.files.log_ends import (
     Tail,
-    content,
     find_tail,
     first_line,
     going_on_after,
@@ -48,7 +47,7 @@ from fsstate.backends.files.log_following import LogFollower, is_where_it_was
 from fsstate.backends.files.log_writing import LogWriter
 from fsstate.backends.files.staging import Staging
 from fsstate.backends.files.tickets import Ticket, compose_all
-from fsstate.backends.files.tree import Tree, refusals
+from fsstate.backends.files.tree import Tree, read_at, refusals
 from fsstate.errors import AlreadyExistsError, FsStateError, NotFoundError, OutcomeUnknownError, StorageError
 from fsstate.options import StoreOptions
 
@@ -255,7 +254,7 @@ class LogFile:
 
     def _replace_content(self, change: Callable[[bytes], bytes], file: LogHandle) -> None:
         file, tail = self._follower.ready(file)
-        before = content(file, tail.end)
+        before = read_at(file.fd, tail.end, 0)
         data = going_on_after(change(before), tail.seq)
         if data == before:
             self._writer.make_seen_last(file, tail)

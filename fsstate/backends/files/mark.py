@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from fsstate.backends.files.staging import Staging
-from fsstate.backends.files.tree import Tree, flush_data, open_regular, refusals
+from fsstate.backends.files.tree import Tree, flush_data, open_regular, read_at, refusals
 from fsstate.errors import CorruptRecordError, NewerFormatError, StorageError
 from fsstate.options import StoreOptions
 
@@ -77,6 +77,6 @@ class Mark:
             return None
         try:
             with refusals("read", self._tree.path(MARK)):
-                return os.read(fd, _LONGEST)
+                return read_at(fd, _LONGEST, 0)
         finally:
             os.close(fd)

@@ -22,7 +22,7 @@ from fsstate.backends.files import renames
 from fsstate.backends.files.flocks import Lockable
 from fsstate.backends.files.guarding import lock_at_once, nearest
 from fsstate.backends.files.staging import STAGING
-from fsstate.backends.files.tree import Directory, Tree, flush_data, write_all
+from fsstate.backends.files.tree import Directory, Tree, flush_data, read_at, write_all
 from fsstate.errors import FsStateError
 from fsstate.mounts import FileSystem, Trait
 
@@ -119,7 +119,7 @@ def _make(folder: Directory, name: str, data: bytes = b"") -> None:
 
 def _read(folder: Directory, name: str) -> bytes:
     with _opened(folder, name, os.O_RDONLY) as fd:
-        return os.read(fd, 64)
+        return read_at(fd, 64, 0)
 
 
 def _exists(folder: Directory, name: str) -> bool:

@@ -61,6 +61,14 @@ def write_all(fd: int, data: bytes) -> None:
         written += os.write(fd, memoryview(data)[written:])
 
 
+def read_at(fd: int, size: int, start: int) -> bytes:
+    """Read `size` bytes from an offset on, however many short reads that takes; fewer only where the file ends."""
+    data = os.pread(fd, size, start)
+    while len(data) < size and (more := os.pread(fd, size - len(data), start + len(data))):
+        data += more
+    return data
+
+
 def copy_bytes(source: int, start: int, target: int, end: int | None = None) -> None:
     """Write what stands in a file from `start` on, and before `end`, behind what was written to another."""
     while data := os.pread(source, _COPY if end is None else min(_COPY, end - start), start):
