@@ -94,6 +94,8 @@ _DOCTOR: Final = Scene(
     again=(_mend,),
     is_damaged=True,
     kept=(_BAD_DOCUMENT, _BAD_NOTE, _BAD_LINE, _HALF, bytes(40)),
+    # What the one who was killed took away is not looked for any more, until it is there again.
+    is_mended=True,
 )
 # A folder goes to the quarantine by a rename.
 _DOCTOR_OF_SESSIONS: Final = Scene(
@@ -103,6 +105,7 @@ _DOCTOR_OF_SESSIONS: Final = Scene(
     kept=(_BAD_SESSION, _OF_BAD_SESSION, _OF_NONE, b'{"of": "none"}'),
     is_damaged=True,
     has_whole_renames=True,
+    is_mended=True,
 )
 
 
