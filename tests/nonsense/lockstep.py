@@ -49,6 +49,8 @@ _RUN: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d{6}Z)-[0-9a-f]{4}")
 _TEMPORARY: Final = re.compile(r"0x[0-9a-f]{8,}")
 # Where a file is looked at, what it takes on the disk counts; what a log takes in memory is a guess.
 _BYTES: Final = re.compile(r"\b(bytes|left_bytes)=\d+")
+# A change that is refused may leave a log of files empty, where memory has none.
+_FOLDER: Final = re.compile(r"\bhas_belongings=(True|False)")
 
 
 class Outcome:
@@ -177,7 +179,8 @@ class Pair:
 
     def _normal(self, told: str) -> str:
         told = told.replace(f"{self.root}/", "").replace("memory:", "")
-        return _BYTES.sub(r"\1=…", _TEMPORARY.sub("0x…", _RUN.sub(r"\1-…", told)))
+        told = _FOLDER.sub("has_belongings=…", _BYTES.sub(r"\1=…", told))
+        return _TEMPORARY.sub("0x…", _RUN.sub(r"\1-…", told))
 
 
 def _told_of(error: BaseException) -> str:
