@@ -44,13 +44,9 @@ def copies_of(backend: Backend, ref: Ref) -> Iterator[Ref]:
             yield copy
 
 
-def _holds(blob: Blob | None, data: bytes) -> bool:
-    return blob is not None and blob.data == data
-
-
 def _keep(backend: Backend, ref: Ref, data: bytes) -> Ref:
     for copy in copies_of(backend, ref):
-        if _holds(backend.read(copy), data) and _holds(backend.change(copy, as_it_is), data):
+        if as_it_is(backend.read(copy)) == data == as_it_is(backend.change(copy, as_it_is)):
             return copy
 
     def write(blob: Blob | None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -214,3 +215,11 @@ def test_a_short_read_is_no_end_of_a_log(store: Store, monkeypatch: pytest.Monke
         assert [entry.seq for entry in log.read()] == [1, 2, 3, 4, 5]
         assert [entry.seq for entry in log.tail(2)] == [4, 5]
         assert log.problems() == []
+
+
+def test_a_lock_that_cannot_be_looked_at_is_an_error_of_the_store(store: Store, fail: Fail) -> None:
+    store.collection("agents").put("a", {"n": 1})
+    with Store(store.path, QUICK) as other:
+        fail(fcntl, "flock", OSError(errno.ENOLCK, "refused"))
+        with pytest.raises(fsstate.StorageError, match="look at the lock of"):
+            other.backend.is_locked(Ref("agents", "a", ".json"))
